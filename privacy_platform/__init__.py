@@ -1,0 +1,1 @@
+"""The privacy platform: from policy files to provably clean zones."""
