@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server, connections by role, migrations, staging and publishing."""

@@ -1,0 +1,204 @@
+"""Write, audit, publish: a release is staged under a name of its own, checked, and swapped in within one transaction.
+
+A staging table is built like its target, partition for partition. Tasks copy into it exactly once (`copy_once`), the
+driver completes and checks it, and `swap` puts its partitions in the place of the standing ones. A run that dies
+leaves only staging tables, which the next run of the same table drops: a session lock on the table's name makes sure
+that no two runs work on it at once.
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from psycopg import Connection, sql
+
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.policy.tables import Partition, Table
+from privacy_platform.warehouse.tables import columns_sql, ensure_table, partition_by_sql, partition_name, partitions
+
+STAGING = "staging"
+
+
+class ReleaseBusyError(PrivacyPlatformError):
+    """Another run is releasing the same table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release of a table in the making.
+
+    `id` is random and names the staging tables, so that a straggling task of a dead run can never write into the
+    tables of its successor.
+    """
+
+    table: Table
+    partitions: tuple[Partition, ...]
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def staging(self) -> str:
+        """The staging parent's name, in schema `staging`."""
+        return f"{self.table.name}_{self.id}"
+
+    @property
+    def quarantine(self) -> str:
+        """The staging table of quarantined rows."""
+        return f"{self.table.name}_{self.id}_q"
+
+    @property
+    def secret(self) -> str:
+        """The table that holds the release's salt until the release is done."""
+        return f"{self.table.name}_{self.id}_s"
+
+    def partition(self, partition: Partition) -> str:
+        """A staging partition's name."""
+        return f"{self.table.name}_{partition.suffix}_{self.id}"
+
+
+@contextmanager
+def exclusive(connection: Connection, table: Table) -> Iterator[None]:
+    """Hold the right to release `table` for as long as the connection's session lives.
+
+    Raises:
+        ReleaseBusyError: another run holds it.
+    """
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]).fetchone()
+    connection.commit()
+    if row != (True,):
+        raise ReleaseBusyError(f"{table.qualified} is being materialized by another run: wait for it to end.")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.rollback()
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [table.qualified])
+            connection.commit()
+
+
+def open_staging(connection: Connection, release: Release) -> None:
+    """Create the staging tables of a release, after dropping those a dead run of the same table has left."""
+    drop_staging(connection, release.table)
+    table = release.table
+    parent = sql.Identifier(STAGING, release.staging)
+    connection.execute(
+        sql.SQL("CREATE TABLE {} ({}) {}").format(parent, columns_sql(table), partition_by_sql(table))
+    )
+    for partition in release.partitions:
+        name = sql.Identifier(STAGING, release.partition(partition))
+        connection.execute(
+            sql.SQL("CREATE TABLE {} PARTITION OF {} {}").format(name, parent, sql.SQL(partition.bounds))
+        )
+    connection.execute(
+        sql.SQL("CREATE TABLE {} (LIKE raw.quarantine INCLUDING DEFAULTS)").format(
+            sql.Identifier(STAGING, release.quarantine)
+        )
+    )
+    # Not logged: the salt must not survive in the write-ahead log after the release has thrown it away.
+    connection.execute(
+        sql.SQL("CREATE UNLOGGED TABLE {} AS SELECT {}::text AS salt").format(
+            sql.Identifier(STAGING, release.secret), sql.Literal(secrets.token_hex(32))
+        )
+    )
+    for name in (release.staging, release.quarantine, release.secret):
+        connection.execute(
+            sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(STAGING, name), sql.Literal(table.qualified))
+        )
+    connection.commit()
+
+
+def drop_staging(connection: Connection, table: Table) -> None:
+    """Drop every staging table of `table`; the caller holds the right to release it."""
+    orphans = connection.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = 'staging' AND c.relkind IN ('r', 'p') AND NOT c.relispartition "
+        "AND obj_description(c.oid, 'pg_class') = %s",
+        [table.qualified],
+    ).fetchall()
+    for (name,) in orphans:
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, name)))
+    connection.execute(
+        "DELETE FROM staging.commits WHERE stage LIKE %s", [table.name.replace("_", r"\_") + r"\_________"]
+    )
+    connection.commit()
+
+
+def staged_partitions(connection: Connection, release: Release) -> list[Partition]:
+    """The staged partitions that hold rows; empty ones of a day-partitioned table are dropped."""
+    if release.table.partition_column is None:
+        return list(release.partitions)
+    filled = []
+    for partition in release.partitions:
+        name = sql.Identifier(STAGING, release.partition(partition))
+        if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(name)).fetchone():
+            filled.append(partition)
+        else:
+            connection.execute(sql.SQL("DROP TABLE {}").format(name))
+    connection.commit()
+    return filled
+
+
+def index_staging(connection: Connection, release: Release, filled: Iterable[Partition]) -> None:
+    """Build keys, indexes and statistics of the staged partitions, so that the swap only has to rename them."""
+    table = release.table
+    for partition in filled:
+        name = sql.Identifier(STAGING, release.partition(partition))
+        connection.execute(
+            sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
+                name, sql.SQL(", ").join(map(sql.Identifier, table.primary_key))
+            )
+        )
+        for index in table.indexes:
+            connection.execute(
+                sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
+            )
+        if partition.day is not None:
+            start, end = partition.range
+            # With this in place ATTACH need not scan the partition while it holds its lock.
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {})").format(
+                    name, start, end, c=sql.Identifier(table.partition_column or "")
+                )
+            )
+        connection.execute(sql.SQL("ANALYZE {}").format(name))
+    connection.commit()
+
+
+def swap(
+    connection: Connection, release: Release, filled: Sequence[Partition], *, emptied: Sequence[Partition] = ()
+) -> None:
+    """Put the staged partitions in the place of the standing ones; the caller commits.
+
+    Args:
+        connection: inside the publish transaction.
+        release: the staged release, complete, indexed and checked.
+        filled: the partitions to put in.
+        emptied: standing partitions that must go and have no successor.
+    """
+    table = release.table
+    ensure_table(connection, table, replacing=[*filled, *emptied])
+    standing = set(partitions(connection, table))
+    parent = sql.Identifier(table.zone, table.name)
+    for partition in sorted({*filled, *emptied} & standing):
+        old = sql.Identifier(table.zone, partition_name(table, partition))
+        connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(parent, old))
+        connection.execute(sql.SQL("DROP TABLE {}").format(old))
+    for partition in filled:
+        staged, final = release.partition(partition), partition_name(table, partition)
+        staging = sql.Identifier(STAGING, staged)
+        connection.execute(
+            sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(sql.Identifier(STAGING, release.staging), staging)
+        )
+        connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(staging, sql.Identifier(table.zone)))
+        connection.execute(
+            sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(table.zone, staged), sql.Identifier(final))
+        )
+        connection.execute(
+            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(
+                parent, sql.Identifier(table.zone, final), sql.SQL(partition.bounds)
+            )
+        )
+        if partition.day is not None:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} DROP CONSTRAINT day").format(sql.Identifier(table.zone, final))
+            )
