@@ -1,0 +1,128 @@
+"""A record's own values inside its own texts: the search that scrubbing and the leak finder share.
+
+Contract: row by row, whatever the case, as a whole word, plain or URL-encoded. A vectorised search finds the
+candidate rows; boundaries and encodings are settled in Python for those alone.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, quote_plus
+
+import polars as pl
+
+__all__ = ["MIN_CHARACTERS", "candidates", "occurs", "scrub_own"]
+
+MIN_CHARACTERS = 3
+# Thai and Lao, Hangul, Kana, Han: scripts that put no blanks between words (understood by re and by Rust alike).
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+def _lower(text: str) -> str:
+    """Lower case of the same length, so that positions stay true."""
+    low = text.lower()
+    return low if len(low) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
+def _forms(value: str, text: str) -> set[str]:
+    """How a value may be written in a text: as it is, and URL-encoded when the text holds encodings."""
+    forms = {value}
+    if "%" in text or "+" in text:
+        forms |= {
+            quote(value, safe=""),
+            quote_plus(value),
+            quote(value, safe="+'!*()"),
+            value.replace("@", "%40"),
+        }
+    return {_lower(form) for form in forms}
+
+
+def _bounded(text: str, start: int, end: int) -> bool:
+    """Whether a find is a whole word; the digits of a URL escape such as ``%20`` are no part of a word."""
+    if start and (text[start - 1].isalnum() or text[start - 1] == "_"):
+        if not re.fullmatch(r"%[0-9a-f]{2}", text[max(0, start - 3) : start]):
+            return False
+    return not (end < len(text) and (text[end].isalnum() or text[end] == "_"))
+
+
+def _spans(text: str, value: str) -> Iterator[tuple[int, int]]:
+    low = _lower(text)
+    for form in _forms(value, text):
+        unspaced = bool(_UNSPACED.search(form))  # scripts written without blanks between words
+        at = low.find(form)
+        while at >= 0:
+            end = at + len(form)
+            if unspaced or _bounded(low, at, end):
+                yield at, end
+            at = low.find(form, at + 1)
+
+
+def occurs(text: str, value: str) -> bool:
+    """Whether a value occurs in one text as a whole word."""
+    return any(True for _ in _spans(text, value))
+
+
+def _replace(text: str, value: str, placeholder: str) -> str:
+    kept, at = [], 0
+    for start, end in sorted(_spans(text, value), key=lambda span: (span[0], -span[1])):
+        if start >= at:
+            kept += [text[at:start], placeholder]
+            at = end
+    return "".join([*kept, text[at:]]) if kept else text
+
+
+def candidates(text: pl.Expr, values: Mapping[str, pl.Expr], least: int = MIN_CHARACTERS) -> pl.Expr:
+    """Expression: whether a text may hold one of its row's values; every true find is among them.
+
+    Args:
+        text: The texts.
+        values: The row's own values, as text, by field.
+        least: Values of fewer characters are passed over; one fewer is enough in scripts without blanks.
+    """
+    low = text.str.to_lowercase()
+    found = [
+        low.str.contains(value.str.to_lowercase(), literal=True).fill_null(False) & long_enough(value, least)
+        for value in values.values()
+    ]
+    encoded = text.str.contains("[%+]") & pl.any_horizontal(
+        [long_enough(value, least) for value in values.values()]
+    )
+    return pl.any_horizontal(*found, encoded).fill_null(False)
+
+
+def long_enough(value: pl.Expr, least: int) -> pl.Expr:
+    """Expression: whether a value is long enough to be told from chance; false for null."""
+    length = value.str.len_chars()
+    unspaced = value.str.contains(_UNSPACED.pattern)
+    return ((length >= least) | ((length == least - 1) & unspaced)).fill_null(False)
+
+
+def scrub_own(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Expression: texts with their row's own values replaced by ``[FIELD]``, longer values first."""
+    names = list(values)
+    fields = [value.alias(f"own{index}") for index, value in enumerate(values.values())]
+
+    def kernel(rows: pl.Series) -> pl.Series:
+        frame = rows.struct.unnest()
+        own = {name: pl.col(f"own{index}") for index, name in enumerate(names)}
+        hits = frame.select(candidates(pl.col("text"), own)).to_series().arg_true()
+        texts = frame["text"]
+        if hits.is_empty():
+            return texts
+        return texts.clone().scatter(hits, [_scrub_row(row, names) for row in frame[hits].rows()])
+
+    return pl.struct(text.alias("text"), *fields).map_batches(
+        kernel, return_dtype=pl.String, is_elementwise=True
+    )
+
+
+def _scrub_row(row: tuple[str, ...], names: list[str]) -> str:
+    text = row[0]
+    own = [(value, name) for value, name in zip(row[1:], names, strict=True) if value and _counts(value)]
+    for value, name in sorted(own, key=lambda pair: (-len(pair[0]), pair[1])):
+        text = _replace(text, value, f"[{name.upper()}]")
+    return text
+
+
+def _counts(value: str, least: int = MIN_CHARACTERS) -> bool:
+    """The scalar twin of :func:`long_enough`."""
+    return len(value) >= least or (len(value) == least - 1 and bool(_UNSPACED.search(value)))
