@@ -4,13 +4,13 @@ Contract: `start` is idempotent and safe to call from many processes at once; th
 that started it, listens on a unix socket only and asks for a SCRAM password even there. Nothing it writes to
 its log holds a data value.
 
-Layout: `<home>/postgres/data` (the cluster), `<home>/postgres/run` (the socket), `<home>/postgres/server.log`.
+Layout in `<home>/postgres`: `data` (the cluster), `run` (the socket), `server.log`.
 A home whose path is too long for a socket address has its socket in `/tmp/privacy-platform-<hash>` instead.
 
-PostgreSQL refuses to run as root. As root it runs as the system user `pgserver` (created when missing): the home
-is then closed to everybody but root and the group of that user (mode 0710), the cluster belongs to that user,
-and directories above the home or the wheel that the user cannot pass gain the search bit for others (o+x: pass
-through, never list or read). As any other user nothing above the home is touched and the home has mode 0700.
+PostgreSQL refuses to run as root. As root it runs as the system user `pgserver` (created when missing): the
+home is then closed to everybody but root and the group of that user (mode 0710), the cluster belongs to that
+user, and directories above the home or the wheel that the user cannot pass gain the search bit for others (o+x:
+pass through, never list or read). As any other user nothing above the home is touched and the home has mode 0700.
 """
 
 import hashlib
@@ -178,7 +178,7 @@ def _log(home: Path) -> Path:
     return home / "postgres" / "server.log"
 
 
-# --- starting ---------------------------------------------------------------------------------------------------
+# --- starting -----------------------------------------------------------------------------------------------
 
 
 def _start_locked(home: Path, owner: pwd.struct_passwd | None, seconds: float) -> EmbeddedServer:
@@ -207,14 +207,14 @@ def _start_locked(home: Path, owner: pwd.struct_passwd | None, seconds: float) -
 def _launch(home: Path, owner: pwd.struct_passwd | None, seconds: float) -> None:
     deadline = time.monotonic() + min(seconds, 15.0)
     while not _pg_ctl(home, owner, "start", seconds=seconds):
-        # After kill -9 of the postmaster its children need a moment to notice and let go of the shared memory.
+        # After kill -9 of the postmaster its children need a moment to let go of the shared memory.
         if "shared memory block" not in _log_tail(home) or time.monotonic() > deadline:
             raise EmbeddedServerError(f"the embedded PostgreSQL in {home} does not start; see {_log(home)}")
         time.sleep(0.2)
 
 
 def _pg_ctl(home: Path, owner: pwd.struct_passwd | None, *arguments: str, seconds: float) -> bool:
-    """Run pg_ctl, in a session of its own so that no signal to ours reaches the server; True when it worked."""
+    """Run pg_ctl in a session of its own, so that no signal to ours reaches the server; True if it worked."""
     command = [str(binaries() / "pg_ctl"), *arguments, "-s", "-w", "-t", str(max(1, int(seconds)))]
     command += ["-D", str(_data(home))]
     log = os.open(_log(home), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -249,8 +249,8 @@ def _run_as(owner: pwd.struct_passwd | None, command: list[str], *, output: int,
 def _forget_stale_postmaster(data: Path) -> None:
     """Remove a postmaster.pid whose number now belongs to a process that is not this server.
 
-    PostgreSQL itself clears the file when no such process lives, but refuses to start when the number was given
-    to another process, as happens after a restart of a container.
+    PostgreSQL itself clears the file when no such process lives, but refuses to start when the number was
+    given to another process, as happens after a restart of a container.
     """
     lines = _pid_file_lines(data)
     if lines and (not lines[0].strip().isdigit() or psutil.pid_exists(int(lines[0]))):
@@ -308,11 +308,11 @@ def _log_tail(home: Path) -> str:
         return ""
 
 
-# --- the cluster ------------------------------------------------------------------------------------------------
+# --- the cluster --------------------------------------------------------------------------------------------
 
 
 def _initialize(home: Path, owner: pwd.struct_passwd | None) -> None:
-    """Create the cluster beside its place and rename it there, so a half-made one is never taken for a whole."""
+    """Create the cluster beside its place and rename it, so a half-made one is never taken for a whole."""
     data = _data(home)
     for unfinished in data.parent.glob("new-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -339,7 +339,12 @@ def _initialize(home: Path, owner: pwd.struct_passwd | None) -> None:
     _give(password_file, owner)
     command = [str(binaries() / "initdb"), "-D", str(new / "data"), "-U", SUPERUSER]
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"]
-    command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--data-checksums", "--no-instructions"]
+    command += [
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--data-checksums",
+        "--no-instructions",
+    ]
     log = os.open(_log(home), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         failed = _run_as(owner, command, output=log, seconds=120) != 0
@@ -372,14 +377,14 @@ def _quoted(value: str) -> str:
 
 
 def _small_shared_memory() -> bool:
-    """Containers often have 64 MB of /dev/shm, too little for parallel hash joins; System V memory has no such cap."""
+    """Containers often have 64 MB of /dev/shm, too little for parallel hash joins; System V has no such cap."""
     try:
         return shutil.disk_usage("/dev/shm").total < 1024**3  # noqa: S108
     except OSError:
         return False
 
 
-# --- users and permissions --------------------------------------------------------------------------------------
+# --- users and permissions ----------------------------------------------------------------------------------
 
 
 def _owner() -> pwd.struct_passwd | None:
@@ -459,7 +464,7 @@ def _let_pass(directory: Path, owner: pwd.struct_passwd) -> None:
 
 
 def _let_read(package: Path, owner: pwd.struct_passwd) -> None:
-    """Let `owner` run the wheel's programs: its own (public) files become readable, what is above only passable."""
+    """Let `owner` run the wheel's programs: its (public) files become readable, what is above passable."""
     _let_pass(package.parent, owner)
     libraries = package.with_name(f"{package.name}.libs")
     for tree in (package, libraries):

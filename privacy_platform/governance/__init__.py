@@ -1,0 +1,1 @@
+"""What happened, shown afterwards: the audit log and the lineage."""
