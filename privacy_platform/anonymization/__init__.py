@@ -1,1 +1,1 @@
-"""Pure kernels: techniques, generalization hierarchies and the leak finder. No services, no I/O but hierarchies."""
+"""Pure kernels: techniques, generalization hierarchies and the leak finder; no services."""

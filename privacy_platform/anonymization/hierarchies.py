@@ -135,8 +135,8 @@ def _validate(name: str, levels: tuple[str, ...], rows: Sequence[tuple[str, ...]
             known, first = parents[level].setdefault(group, (parent, line))
             if known != parent:
                 raise HierarchyError(
-                    f"{name}, line {line}: a group of level {levels[level]!r} has another parent than in line "
-                    f"{first}; a hierarchy is a tree"
+                    f"{name}, line {line}: a group of level {levels[level]!r} has another parent than "
+                    f"in line {first}; a hierarchy is a tree"
                 )
 
 

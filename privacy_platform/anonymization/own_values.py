@@ -13,7 +13,7 @@ import polars as pl
 __all__ = ["MIN_CHARACTERS", "candidates", "occurs", "scrub_own"]
 
 MIN_CHARACTERS = 3
-# Thai and Lao, Hangul, Kana, Han: scripts that put no blanks between words (understood by re and by Rust alike).
+# Thai and Lao, Hangul, Kana, Han: scripts without blanks between words (the class is Python's and Rust's).
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -38,9 +38,9 @@ def _forms(value: str, text: str) -> set[str]:
 
 def _bounded(text: str, start: int, end: int) -> bool:
     """Whether a find is a whole word; the digits of a URL escape such as ``%20`` are no part of a word."""
-    if start and (text[start - 1].isalnum() or text[start - 1] == "_"):
-        if not re.fullmatch(r"%[0-9a-f]{2}", text[max(0, start - 3) : start]):
-            return False
+    follows_word = start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_")
+    if follows_word and not re.fullmatch(r"%[0-9a-f]{2}", text[max(0, start - 3) : start]):
+        return False
     return not (end < len(text) and (text[end].isalnum() or text[end] == "_"))
 
 

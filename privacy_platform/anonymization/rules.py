@@ -8,7 +8,7 @@ class OutputRule:
     """The promise of one output column.
 
     Attributes:
-        shape: Regex that every non-null text must fully match; such a column needs no pattern scan. None: scan.
+        shape: Regex that every non-null text must fully match; no pattern scan then. None: scan.
         allowed: Constant texts that say nothing about a person (labels): excused from every test, so that the
             region `West` is no leak of Mr West.
         closed: Every non-null text must be one of ``allowed``.

@@ -1,13 +1,13 @@
 """The techniques of policy files: what may become of a value, as pure Polars expressions.
 
-Contract of every technique: deterministic given its parameters and secrets; null stays null (but `suppress` may
-hide even that); text is treated as Unicode; the value itself never comes out, except by `keep` and `truncate`,
-whose `protects` is false. Two remarks: `scrub` changes only what it finds, and `mask` leaves what is
-masked already as it is, e.g. a network address ending in `.0`. What cannot be understood (an invalid address, a
-number out of range) becomes null or fully masked: fail closed.
+Contract of every technique: deterministic given its parameters and secrets; null stays null (but `suppress`
+may hide even that); text is treated as Unicode; the value itself never comes out, except by `keep` and
+`truncate`, whose `protects` is false. Remarks: `scrub` changes only what it finds, and `mask` leaves what is
+masked already as it is, e.g. a network address ending in `.0`. What cannot be understood (an invalid address,
+a number out of range) becomes null or fully masked: fail closed.
 
-Each class says in one sentence what it protects against (`guards`), what it does not (`leaves`), and whether the
-result is personal data still (`remains`); documentation and the policy explainer print these.
+Each class says in one sentence what it protects against (`guards`), what it does not (`leaves`), and whether
+the result is personal data still (`remains`); documentation and the policy explainer print these.
 
 `noise` (differential privacy) is not a technique of single values; it arrives with the aggregates.
 """
@@ -62,7 +62,7 @@ class TechniqueError(PrivacyPlatformError):
 
 @dataclass(frozen=True)
 class Secrets:
-    """The secrets that techniques need, hex text each; the text's bytes are the HMAC key. Never shown in a repr.
+    """The secrets of techniques: hex text, whose ASCII bytes are the HMAC key. Never shown in a repr.
 
     Attributes:
         token_key: Key of `tokenize`.
@@ -86,7 +86,7 @@ def _subkey(key: str, domain: str | None) -> str:
 
 
 def _keyed(column: pl.Expr, key: str) -> pl.Expr:
-    """64 hex digits of HMAC-SHA256 (RFC 2104) over the value's UTF-8 text; the key is the hex text's bytes."""
+    """64 hex digits of HMAC-SHA256 (RFC 2104) of the value's UTF-8 text; the key is the key text's bytes."""
     return cast("pl.Expr", column.cast(pl.String).chash.hmac_sha256(key=key))  # type: ignore[attr-defined]
 
 
@@ -116,7 +116,7 @@ class _Base(BaseModel):
 
         Args:
             column: The raw column.
-            secrets: Keys and salt; they travel inside the expression, so build it where it runs, in the worker.
+            secrets: Keys and salt; they travel inside the expression: build it in the worker that runs it.
             context: The record's other raw fields by name (used by `scrub`).
             hierarchies: Where `generalize` finds its hierarchy.
 
@@ -157,7 +157,8 @@ class Hash(_Base):
     """64 hex digits keyed by the release salt, which is thrown away: cannot be linked between releases."""
 
     guards: ClassVar[str] = (
-        "Reading the value, guessing it from a list of candidates, and linking two releases: the salt is thrown away."
+        "Reading the value, guessing it from a list of candidates, and linking two releases, once the "
+        "salt is thrown away."
     )
     leaves: ClassVar[str] = (
         "Equal values stay equal within one release, so frequent values can be told by their counts."
@@ -220,7 +221,8 @@ class Tokenize(_Base):
 
     guards: ClassVar[str] = "Reading or guessing the identifier without the key; analysts cannot reverse it."
     leaves: ClassVar[str] = (
-        "Links all records of a data subject by design; compliance reverses it through the vault until erasure."
+        "Links all records of a data subject by design; compliance reverses it through the vault "
+        "until erasure."
     )
     remains: ClassVar[str] = "Pseudonymous: still personal data, until the subject's vault row is destroyed."
 
@@ -305,7 +307,7 @@ class MaskPhone(_Base):
         context: Mapping[str, pl.Expr] | None = None,
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
-        """Keep the last digits, not counting an extension; fewer than `keep_last` + 3 digits are masked fully."""
+        """Keep the last digits (extensions apart); fewer than `keep_last` + 3 digits are masked fully."""
         digits = column.cast(pl.String).str.replace(r"(?i)(?:x|ext|#).*$", "").str.replace_all(r"[^0-9]", "")
         lead = pl.lit(self.template.removesuffix("{}"))
         return (
@@ -389,7 +391,7 @@ class MaskIp(_Base):
         return rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.0|(?:[0-9a-f]{{1,4}}:){{1,3}}:|::"
 
     def output_rule(self, hierarchies: Hierarchies = load) -> OutputRule:
-        """A raw address that is a network address already equals its mask, and the shape shows it is no more."""
+        """A raw address may be a network address already; the shape shows that it is no more."""
         return OutputRule(shape=self.shape, may_coincide=True)
 
 
@@ -594,7 +596,7 @@ _EVERY = {
 
 
 class Truncate(_Base):
-    """A date or time cut to the start of its second, hour, day, week (Monday), month …"""
+    """A date or time cut to the start of its second, hour, day, week (Monday), month, quarter or year."""
 
     protects: ClassVar[bool] = False
     output_type: ClassVar[OutputType] = "same"
@@ -618,11 +620,11 @@ class Truncate(_Base):
 
 
 class Scrub(_Base):
-    """Free text or a URL without personal data in it: each find is replaced by a placeholder such as `[EMAIL]`."""
+    """Free text or a URL with each personal value in it replaced by a placeholder such as `[EMAIL]`."""
 
     guards: ClassVar[str] = (
-        "E-mail addresses, phone numbers, card and account numbers, addresses and ids typed into text, and the "
-        "record's own names."
+        "E-mail and network addresses, phone, card, account and id numbers typed into text, and the record's "
+        "own names."
     )
     leaves: ClassVar[str] = (
         "Other people's names, unusual spellings, and what the text says about its author."
@@ -642,7 +644,7 @@ class Scrub(_Base):
         context: Mapping[str, pl.Expr] | None = None,
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
-        """Patterns first, then the record's own values as whole words, whatever their case or URL encoding."""
+        """Patterns first, then the record's own values as whole words, in any case or URL encoding."""
         scrubbed = patterns.scrub(column.cast(pl.String))
         missing = [name for name in self.own if name not in (context or {})]
         if missing:

@@ -1,14 +1,15 @@
 """Patterns of personal data in values: one table for the scrubbing technique and for the output leak scan.
 
-Contract: a value is scanned in linear time. One combined Rust regex finds the few rows that may hold
-something; only those rows are looked at pattern by pattern, and only candidates of a pattern with a check digit
-are checked in Python. Results depend on the single value, never on its neighbours.
+Contract: a value is scanned in linear time. Two combined Rust regexes find the few rows that may hold
+something; only those rows are looked at pattern by pattern, and only candidates of a pattern with a check
+digit are checked in Python. Results depend on the single value, never on its neighbours.
 
-Precision matters as much as recall, because a hit stops a publication: plain integers, prices, ISO timestamps,
-UUIDs, hex digests, tokens and user agents are not hits. A number is a phone number only if it is written as one.
+Precision matters as much as recall, because a hit stops a publication: plain integers, prices, ISO
+timestamps, UUIDs, hex digests, tokens and user agents are not hits. A number is a phone number only if it is
+written as one.
 
-To add evidence of another sort (names, dictionaries), add a :class:`Pattern` to :data:`PATTERNS`, or scan beside
-this module: nothing here knows about columns.
+To add evidence of another sort (names, dictionaries), add a :class:`Pattern` to :data:`PATTERNS`, or scan
+beside this module: nothing here knows about columns.
 """
 
 import ipaddress
@@ -128,22 +129,24 @@ def _card(candidate: str) -> int:
     return len(candidate) if total % 10 == 0 else 0
 
 
-_IBAN_LENGTHS = {
-    entry[:2]: int(entry[2:])
-    for entry in ["AD24", "AE23", "AL28", "AT20", "AZ28", "BA20", "BE16", "BG22", "BH22", "BR29", "BY28", "CH21", "CR22", "CY28", "CZ24", "DE22", "DK18", "DO28", "EE20", "EG29", "ES24", "FI18", "FO18", "FR27", "GB22", "GE22", "GI23", "GL18", "GR27", "GT28", "HR21", "HU28", "IE22", "IL23", "IQ23", "IS26", "IT27", "JO30", "KW30", "KZ20", "LB28", "LC32", "LI21", "LT20", "LU20", "LV21", "LY25", "MC27", "MD24", "ME22", "MK19", "MR27", "MT31", "MU30", "NL18", "NO15", "PK24", "PL28", "PS29", "PT25", "QA29", "RO24", "RS22", "SA24", "SC31", "SD18", "SE24", "SI19", "SK24", "SM27", "ST25", "SV28", "TL23", "TN24", "TR26", "UA29", "VA22", "VG24", "XK20"]
-}
+_IBAN_TABLE = """
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 EE20 EG29
+    ES24 FI18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20
+    LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MR27 MT31 MU30 NL18 NO15 PK24 PL28 PS29 PT25
+    QA29 RO24 RS22 SA24 SC31 SD18 SE24 SI19 SK24 SM27 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20
+"""
+_IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBAN_TABLE.split()}
 
 
 def _iban(candidate: str) -> int:
-    """Length of the country and check digits modulo 97 (ISO 13616); upper-case words may follow in the candidate."""
+    """The country's length and check digits modulo 97 (ISO 13616); a candidate may run on into more words."""
     wanted = _IBAN_LENGTHS.get(candidate[:2], 0)
-    kept, end = "", 0
-    for end, character in enumerate(candidate, 1):
-        if character != " ":
-            kept += character
-        if len(kept) == wanted:
-            break
-    if not wanted or len(kept) != wanted or candidate[end : end + 1].isalnum():
+    letters = [(position, character) for position, character in enumerate(candidate) if character != " "]
+    if not wanted or len(letters) < wanted:
+        return 0
+    kept = "".join(character for _, character in letters[:wanted])
+    end = letters[wanted - 1][0] + 1
+    if candidate[end : end + 1].isalnum():
         return 0
     number = "".join(str(int(character, 36)) for character in kept[4:] + kept[:4])
     return end if int(number) % 97 == 1 else 0
@@ -359,7 +362,7 @@ def scrub_series(texts: pl.Series) -> pl.Series:
             at = found.arg_true()
             candidates = candidates.scatter(at, [pattern.scrub_text(text) for text in candidates.gather(at)])
         else:
-            # Twice: two hits with one character between them share that boundary, and a regex consumes it once.
+            # Twice: two hits with one character between them share a boundary that a match consumes.
             for _ in range(2):
                 candidates = candidates.str.replace_all(pattern.regex, f"${{b}}{pattern.replacement}${{a}}")
     return texts.clone().scatter(rows, candidates)

@@ -1,0 +1,253 @@
+"""The leak finder: the dynamic part of the check `no_raw_pii`, on one batch of raw and output rows.
+
+Contract: every text value of every output column is tested, none is sampled. Three tests:
+
+* *shape*: every value of a column with a shape (or closed vocabulary) fully matches it;
+* *pattern*: no value of any other text column holds a pattern of personal data;
+* *raw value*: no text equals, whatever its case, any value that a sensitive raw field has in the batch, and
+  no free text holds its own record's value as a whole word. Values of fewer than four characters are passed
+  over (three in scripts without blanks): equal by chance too often.
+
+A :class:`Leak` holds names and counts, never a value. Work is skipped only where a test cannot fail: texts of
+different lengths are not equal, and a raw value outside of a column's proven shape does not occur in it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import polars as pl
+
+from privacy_platform.anonymization import own_values
+from privacy_platform.anonymization.rules import OutputRule
+from privacy_platform.detection import patterns
+from privacy_platform.errors import PrivacyPlatformError
+
+__all__ = ["MIN_CHARACTERS", "Leak", "LeakFinderError", "OutputRule", "find_leaks"]
+
+MIN_CHARACTERS = 4
+_SCAN = OutputRule()
+_SAMPLE = 4096
+_TEXT = (pl.String, pl.Categorical, pl.Enum)
+
+
+class LeakFinderError(PrivacyPlatformError):
+    """The finder was given batches that do not belong together."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One finding in one output column.
+
+    Attributes:
+        column: The output column.
+        kind: Which test failed.
+        field: The raw field whose values occur (kind ``raw_value``).
+        pattern: What the value looks like (kind ``pattern``).
+        rows: Number of rows of the batch.
+    """
+
+    column: str
+    kind: Literal["shape", "pattern", "raw_value"]
+    field: str | None
+    pattern: str | None
+    rows: int
+
+
+class _RawField:
+    """A sensitive raw field, prepared once for all output columns."""
+
+    def __init__(self, name: str, values: pl.Series) -> None:
+        self.name = name
+        self._raw = values
+
+    @cached_property
+    def values(self) -> pl.Series:
+        """Lower-case text by row; null where too short to tell."""
+        text = self._raw.cast(pl.String).alias("raw")
+        low = text.str.to_lowercase()
+        # Letters of the scripts without blanks are three bytes each in UTF-8.
+        characters, size = pl.col("raw").str.len_chars(), pl.col("raw").str.len_bytes()
+        enough = (characters >= MIN_CHARACTERS) | ((characters == MIN_CHARACTERS - 1) & (size >= 9))
+        return low.to_frame().select(pl.when(enough).then(pl.col("raw"))).to_series()
+
+    @cached_property
+    def lengths(self) -> frozenset[int]:
+        """The lengths in bytes that occur."""
+        return _lengths(self.values)
+
+    def among(self, lengths: frozenset[int]) -> pl.Series:
+        """The distinct values of some lengths."""
+        wanted = pl.Series(sorted(lengths), dtype=pl.UInt32)
+        values = self.values
+        if not self.lengths <= lengths:
+            values = values.filter(values.str.len_bytes().is_in(wanted.implode()))
+        return values.drop_nulls().unique()
+
+
+def _lengths(texts: pl.Series) -> frozenset[int]:
+    return frozenset(texts.str.len_bytes().drop_nulls().unique().to_list())
+
+
+class _Column:
+    """One text column of the output and what its rule leaves to be tested."""
+
+    def __init__(self, name: str, values: pl.Series, rule: OutputRule) -> None:
+        self.name = name
+        self.rule = rule
+        self._all = values.cast(pl.String).alias("out")
+        self._allowed = pl.Series(sorted(rule.allowed), dtype=pl.String)
+
+    @cached_property
+    def distinct(self) -> pl.Series:
+        """The distinct texts where they are few, else all: tests on it hold for all rows."""
+        head = self._all.head(_SAMPLE)
+        return self._all.unique() if head.n_unique() * 4 <= len(head) else self._all
+
+    @cached_property
+    def open(self) -> pl.Series:
+        """Of `distinct`, the texts that are no constants of the rule."""
+        return self._not_allowed(self.distinct)
+
+    @cached_property
+    def open_low(self) -> pl.Series:
+        """`open` in lower case, as raw values are compared."""
+        return self.open.str.to_lowercase()
+
+    @cached_property
+    def open_lengths(self) -> frozenset[int]:
+        """The lengths in bytes of `open_low`."""
+        return _lengths(self.open_low)
+
+    @cached_property
+    def is_open(self) -> pl.Series:
+        """For all rows, whether the text is no constant of the rule."""
+        present = self._all.is_not_null()
+        return present if self._allowed.is_empty() else present & ~self._all.is_in(self._allowed.implode())
+
+    def _not_allowed(self, texts: pl.Series) -> pl.Series:
+        texts = texts.drop_nulls()
+        return texts if self._allowed.is_empty() else texts.filter(~texts.is_in(self._allowed.implode()))
+
+    def _misshapen(self, texts: pl.Series) -> pl.Series:
+        """Which of some open texts break the rule."""
+        if self.rule.shape is None:
+            return pl.repeat(True, len(texts), dtype=pl.Boolean, eager=True)
+        return ~texts.str.contains(f"^(?:{self.rule.shape})$")
+
+    @cached_property
+    def well_shaped(self) -> bool:
+        """Whether every open text matches the shape; never for free text."""
+        return not self.rule.scanned and not self._misshapen(self.open).any()
+
+    def shape_leaks(self) -> Iterator[Leak]:
+        """The first test."""
+        if not self.rule.scanned and not self.well_shaped:
+            rows = int(self._misshapen(self._not_allowed(self._all)).sum())
+            yield Leak(self.name, "shape", None, None, rows)
+
+    def pattern_leaks(self) -> Iterator[Leak]:
+        """The second test; texts that break their shape are free text too."""
+        if not self.well_shaped and patterns.contains_any_series(self.open).any():
+            for pattern, rows in patterns.find(self._suspects()).items():
+                yield Leak(self.name, "pattern", None, pattern, rows)
+
+    def _suspects(self) -> pl.Series:
+        texts = self._not_allowed(self._all)
+        return texts if self.rule.scanned else texts.filter(self._misshapen(texts))
+
+    def raw_leak(self, field: _RawField) -> Iterator[Leak]:
+        """The third test, for one raw field."""
+        found = self._equal_rows(field)
+        if not self.well_shaped:
+            held = self._own_rows(field)
+            found = held if found is None else found | held
+        rows = 0 if found is None else int(found.sum())
+        if rows:
+            yield Leak(self.name, "raw_value", field.name, None, rows)
+
+    def _equal_rows(self, field: _RawField) -> pl.Series | None:
+        """For all rows, whether the text equals any raw value of the batch; None when no row does."""
+        lengths = self.open_lengths & field.lengths
+        if not lengths or (self.well_shaped and self.rule.may_coincide):
+            return None
+        values = field.among(lengths)
+        if self.well_shaped:
+            values = values.filter(values.str.contains(f"(?i)^(?:{self.rule.shape})$"))
+        if values.is_empty() or not self.open_low.is_in(values.implode()).any():
+            return None
+        equal = self.is_open & self._all.str.to_lowercase().is_in(values.implode())
+        if self.rule.may_coincide:
+            equal &= self._misshapen(self._all)
+        return equal.fill_null(False)
+
+    @cached_property
+    def _low(self) -> pl.Series:
+        return self._all.str.to_lowercase()
+
+    @cached_property
+    def _encoded(self) -> pl.Series:
+        return self._all.str.contains("[%+]").fill_null(False)
+
+    def _own_rows(self, field: _RawField) -> pl.Series:
+        """For all rows, whether the text holds its own record's value as a whole word."""
+        own = field.values
+        plain = (
+            pl.DataFrame([self._low.alias("out"), own.alias("raw")])
+            .select(pl.col("out").str.contains(pl.col("raw"), literal=True))
+            .to_series()
+        )
+        candidates = ((plain.fill_null(False) | self._encoded) & own.is_not_null() & self.is_open).arg_true()
+        none = pl.repeat(False, len(self._all), dtype=pl.Boolean, eager=True)
+        if candidates.is_empty():
+            return none
+        pairs = zip(self._all.gather(candidates).to_list(), own.gather(candidates).to_list(), strict=True)
+        return none.scatter(candidates, [own_values.occurs(text, value) for text, value in pairs])
+
+
+def find_leaks(
+    raw: pl.DataFrame,
+    out: pl.DataFrame,
+    *,
+    sensitive: Sequence[str],
+    outputs: Mapping[str, OutputRule],
+) -> list[Leak]:
+    """Find personal data in a batch about to be published.
+
+    Args:
+        raw: The raw rows of the batch, row by row those that `out` was made of.
+        out: The output rows.
+        sensitive: Raw fields whose values must not occur in the output.
+        outputs: The rule of each output column; a text column without one is scanned.
+
+    Returns:
+        Findings in the order of the output columns, empty when there are none. Counts only, never values.
+
+    Raises:
+        LeakFinderError: The batches differ in height, a sensitive field is not in `raw`, or an output column
+            is nested or binary and cannot be searched.
+    """
+    if raw.height != out.height:
+        raise LeakFinderError("find_leaks needs the raw rows that the output rows were made of, one for one")
+    missing = [name for name in sensitive if name not in raw.columns]
+    if missing:
+        raise LeakFinderError(
+            f"sensitive field {missing[0]!r} is not in the raw batch: read it for the check"
+        )
+    fields = [_RawField(name, raw[name]) for name in sensitive if raw[name].dtype != pl.Boolean]
+    leaks: list[Leak] = []
+    for name in out.columns:
+        dtype = out[name].dtype
+        if dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Null):
+            continue
+        if dtype not in _TEXT:
+            raise LeakFinderError(
+                f"output column {name!r} has a type that cannot be searched: publish text instead"
+            )
+        column = _Column(name, out[name], outputs.get(name, _SCAN))
+        leaks.extend(column.shape_leaks())
+        leaks.extend(column.pattern_leaks())
+        for field in fields:
+            leaks.extend(column.raw_leak(field))
+    return leaks
