@@ -117,8 +117,9 @@ class _Column:
 
     @cached_property
     def open_lengths(self) -> frozenset[int]:
-        """The lengths in bytes of `open_low`."""
-        return _lengths(self.open_low)
+        """The lengths in bytes of `open_low`, which lower case changes outside of ASCII only."""
+        ascii_only = (self.open.str.len_bytes() == self.open.str.len_chars()).all()
+        return _lengths(self.open if ascii_only else self.open_low)
 
     @cached_property
     def is_open(self) -> pl.Series:
@@ -160,7 +161,9 @@ class _Column:
     def raw_leak(self, field: _RawField) -> Iterator[Leak]:
         """The third test, for one raw field."""
         found = self._equal_rows(field)
-        if not self.well_shaped:
+        # A text cannot hold a value longer than itself; no URL encoding shortens a value.
+        fits = min(field.lengths, default=0) <= max(self.open_lengths, default=-1)
+        if fits and not self.well_shaped:
             held = self._own_rows(field)
             found = held if found is None else found | held
         rows = 0 if found is None else int(found.sum())

@@ -364,6 +364,9 @@ class MaskZip(_Base):
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
 
+_IPV4 = rf"^{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}$"
+
+
 class MaskIp(_Base):
     """The network of an IP address: `192.168.1.0` (/24), or `2001:db8:12::` (/48)."""
 
@@ -398,11 +401,14 @@ class MaskIp(_Base):
 def _network(addresses: pl.Series) -> pl.Series:
     """Kernel of :class:`MaskIp` on a whole series; only what is not IPv4 takes the longer way."""
     text = addresses.str.strip_chars()
-    networks = text.str.extract(rf"^(?i:::ffff:(?:0:)?)?({_OCTET}\.{_OCTET}\.{_OCTET}\.){_OCTET}$") + "0"
-    rest = (networks.is_null() & text.is_not_null()).arg_true()
+    is_v4 = text.str.contains(_IPV4)
+    networks = text.str.strip_chars_end("0123456789") + "0"
+    rest = (~is_v4).arg_true()
     if rest.is_empty():
         return networks
-    return networks.scatter(rest, _network_v6(text.gather(rest)))
+    others = text.gather(rest)
+    mapped = others.str.extract(rf"^(?i:::ffff:(?:0:)?)({_OCTET}\.{_OCTET}\.{_OCTET}\.){_OCTET}$") + "0"
+    return networks.scatter(rest, mapped.zip_with(mapped.is_not_null(), _network_v6(others)))
 
 
 def _network_v6(addresses: pl.Series) -> pl.Series:
