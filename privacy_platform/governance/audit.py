@@ -1,10 +1,10 @@
 """The audit log: entries written inside the caller's transaction, and a verification that trusts no trigger.
 
-The database numbers, dates, signs (login of the session) and chains each entry; here is what a writer may say,
-and an independent computation of the chain. What the chain shows: entries changed, removed (the last ones too)
-or reordered after they were written, by whoever could. What it cannot show by itself: an owner of the database
-who rewrites all entries from some point on together with the head. Against that, keep the `head` of a
-verification somewhere else and give it back as `anchor`.
+The database numbers, dates, signs (login of the session) and chains each entry; here is what a writer may
+say, and an independent computation of the chain. What the chain shows: entries changed, removed (the last
+ones too) or reordered after they were written, by whoever could. What it cannot show by itself: an owner of
+the database who rewrites all entries from some point on together with the head. Against that, keep the `head`
+of a verification somewhere else and give it back as `anchor`.
 
 Writers wait for one another from `record` until their commit, so record last in a transaction, and keep what
 follows short. Under REPEATABLE READ a concurrent writer makes `record` fail with a serialization error.
@@ -128,7 +128,8 @@ def record(connection: psycopg.Connection, entry: AuditEntry) -> AuditHead:
     with connection.cursor(row_factory=tuple_row) as cursor:
         row = cursor.execute(
             "INSERT INTO governance.privacy_audit_log "
-            "(action, dataset, subject_table, run_id, outcome, details) VALUES (%s, %s, %s, %s, %s, %s) RETURNING seq, hash",
+            "(action, dataset, subject_table, run_id, outcome, details) VALUES "
+            "(%s, %s, %s, %s, %s, %s) RETURNING seq, hash",
             [
                 entry.action.value,
                 entry.dataset,
@@ -259,7 +260,7 @@ def _judge_end(
 def entry_hash(seq: int, columns: Sequence[str | None], prev_hash: bytes) -> bytes:
     """The hash of an entry; `columns` are the texts of at, actor, action, …, details, in the table's order.
 
-    Each field is `-` when null, else its length in UTF-8 bytes, `:` and its bytes: no two entries serialise alike.
+    Each field is `-` when null, else its length in UTF-8 bytes, `:` and its bytes: no two entries read alike.
     """
     digest = hashlib.sha256(_DOMAIN)
     for column in (str(seq), *columns, prev_hash.hex()):

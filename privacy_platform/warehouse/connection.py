@@ -146,7 +146,7 @@ def adbc(
     statement_timeout: float = 1800.0,
     lock_timeout: float = 30.0,
 ) -> "dbapi.Connection":
-    """An ADBC connection for `role`, for COPY of Arrow data; time-outs in seconds, a transaction opens itself.
+    """An ADBC connection for `role`, for COPY of Arrow data; time-outs in seconds.
 
     Raises:
         WarehouseConnectionError: no server answers or it refuses the login.
@@ -189,13 +189,16 @@ def _environment(variable: str) -> str | None:
     usable = bool(separator) and scheme.split("+")[0] in ("postgresql", "postgres")
     url = f"postgresql://{rest}"
     try:
-        usable = usable and bool(login_of(url)[0]) and bool(conninfo_to_dict(url))
+        conninfo_to_dict(url)
+        # In the query they would silently outdo the ones in front of the host, and other roles' with them.
+        misplaced = {"user", "password", "dbname"} & {name for name, _ in parse_qsl(urlsplit(url).query)}
+        usable = usable and bool(login_of(url)[0]) and not misplaced
     except (psycopg.Error, ValueError):
         usable = False
     if not usable:
         raise WarehouseConnectionError(
             f"{variable} is no PostgreSQL URL: write postgresql://login:password@host:port/database, "
-            "special characters in login and password percent-encoded"
+            "special characters percent-encoded, login and password in front of the host"
         )
     return url
 

@@ -9,8 +9,9 @@ A home whose path is too long for a socket address has its socket in `/tmp/priva
 
 PostgreSQL refuses to run as root. As root it runs as the system user `pgserver` (created when missing): the
 home is then closed to everybody but root and the group of that user (mode 0710), the cluster belongs to that
-user, and directories above the home or the wheel that the user cannot pass gain the search bit for others (o+x:
-pass through, never list or read). As any other user nothing above the home is touched and the home has mode 0700.
+user, and directories above the home or the wheel that the user cannot pass gain the search bit for others
+(o+x: pass through, never list or read). As any other user nothing above the home is touched and the home has
+mode 0700.
 """
 
 import hashlib
@@ -141,7 +142,7 @@ def status(home: Path) -> EmbeddedServer | None:
     """The server of `home` when it is ready for connections, else None. Starts and changes nothing."""
     home = home.expanduser().resolve()
     directory = socket_directory(home)
-    lines = _pid_file_lines(_data(home))
+    lines = _lines(_data(home) / "postmaster.pid")
     ready = len(lines) > _POSTMASTER_STATUS_LINE and lines[_POSTMASTER_STATUS_LINE].strip() == "ready"
     if not ready or not _accepts(directory / _SOCKET_NAME):
         return None
@@ -192,7 +193,7 @@ def _start_locked(home: Path, owner: pwd.struct_passwd | None, seconds: float) -
         _pg_ctl(home, owner, "stop", "-m", "fast", seconds=seconds)
         postmaster = _postmaster(data)
     if postmaster is None:
-        _forget_stale_postmaster(data)
+        _forget_stale_postmaster(home)
         _launch(home, owner, seconds)
     deadline = time.monotonic() + seconds
     while (running := status(home)) is None:
@@ -246,20 +247,22 @@ def _run_as(owner: pwd.struct_passwd | None, command: list[str], *, output: int,
         return -1
 
 
-def _forget_stale_postmaster(data: Path) -> None:
-    """Remove a postmaster.pid whose number now belongs to a process that is not this server.
+def _forget_stale_postmaster(home: Path) -> None:
+    """Remove the lock files of a server that is gone while a process with its number is there.
 
-    PostgreSQL itself clears the file when no such process lives, but refuses to start when the number was
-    given to another process, as happens after a restart of a container.
+    PostgreSQL itself clears them when no such process exists, but refuses to start when the number was given
+    to another process, as happens after a restart of a container, or is a zombie that nobody reaps. Should
+    children of the old server still live, PostgreSQL finds out from the shared memory and refuses.
     """
-    lines = _pid_file_lines(data)
-    if lines and (not lines[0].strip().isdigit() or psutil.pid_exists(int(lines[0]))):
-        (data / "postmaster.pid").unlink(missing_ok=True)
+    for path in (_data(home) / "postmaster.pid", socket_directory(home) / f"{_SOCKET_NAME}.lock"):
+        lines = _lines(path)
+        if lines and (not lines[0].strip().isdigit() or psutil.pid_exists(int(lines[0]))):
+            path.unlink(missing_ok=True)
 
 
 def _postmaster(data: Path) -> int | None:
     """The process number of the living server of `data`: a process that works in that very directory."""
-    lines = _pid_file_lines(data)
+    lines = _lines(data / "postmaster.pid")
     if not lines or not lines[0].strip().isdigit():
         return None
     pid = int(lines[0])
@@ -269,9 +272,9 @@ def _postmaster(data: Path) -> int | None:
         return None
 
 
-def _pid_file_lines(data: Path) -> list[str]:
+def _lines(path: Path) -> list[str]:
     try:
-        return (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
 
@@ -377,7 +380,7 @@ def _quoted(value: str) -> str:
 
 
 def _small_shared_memory() -> bool:
-    """Containers often have 64 MB of /dev/shm, too little for parallel hash joins; System V has no such cap."""
+    """Containers often have 64 MB of /dev/shm, too little for parallel joins; System V has no such cap."""
     try:
         return shutil.disk_usage("/dev/shm").total < 1024**3  # noqa: S108
     except OSError:

@@ -2,7 +2,7 @@
 
 `sql/NNNN_name.sql` are plain SQL files, applied in order of their number, all pending ones in one transaction
 with the rows that record them, under a lock of the database: a killed run leaves nothing half done and no
-lock behind. A file that changed after it was applied is refused, and so is a database newer than this version.
+lock behind. A file that changed after it was applied is refused, so is a database newer than this version.
 
 Not yoyo-migrations 9, tried first: it commits a migration and its record in two transactions, its lock is a
 row that outlives a killed process, it does not see edited files, and it takes `%` in a file for a parameter.
@@ -102,7 +102,7 @@ def ensure_warehouse() -> None:
         except psycopg.Error as error:
             raise MigrationError(
                 f"setting up the warehouse failed ({_reason(error)}); the administrator needs the rights to "
-                "create roles and databases, and those of the platform's roles that another made WITH ADMIN OPTION"
+                "create roles and databases, and the roles of the platform that exist WITH ADMIN OPTION"
             ) from None
         note_ensured(home, wanted)
 
@@ -280,5 +280,5 @@ def _try_login(url: str) -> None:
     except WarehouseConnectionError as error:
         raise WarehouseConnectionError(
             f"{error}. If another home set this server up, copy its secrets/database.json here, give the "
-            f"role's URL in {URL_VARIABLE}_<ROLE>, or let the administrator drop the login so that it is made anew"
+            f"role's URL in {URL_VARIABLE}_<ROLE>, or let the administrator drop the login"
         ) from None

@@ -56,6 +56,12 @@ def ensure_database(admin: psycopg.Connection, database: str, owner: str) -> Non
     name = sql.Identifier(database)
     known = admin.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", [database]).fetchone()
     if known is None:
+        # Only a member may hand a database over; who made the role may become one (PostgreSQL 16 and later).
+        superuser = admin.execute(
+            "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+        ).fetchone()
+        if superuser != (True,):
+            admin.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner)))
         admin.execute(
             sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'").format(
                 name, sql.Identifier(owner)
