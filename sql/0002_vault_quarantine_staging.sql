@@ -20,11 +20,11 @@ CREATE TABLE raw.quarantine (
     dataset text NOT NULL,
     stage text NOT NULL,
     source text NOT NULL,
-    position bigint NOT NULL,
+    position text NOT NULL,
     error text NOT NULL,
-    salt bytea NOT NULL,
-    sealed bytea NOT NULL,
-    key_version integer NOT NULL CHECK (key_version > 0),
+    salt bytea,
+    sealed bytea,
+    key_version integer CHECK (key_version > 0),
     run_id text NOT NULL,
     quarantined_at timestamptz NOT NULL DEFAULT now()
 );
@@ -33,10 +33,10 @@ COMMENT ON TABLE raw.quarantine IS 'Records that could not be read or did not fi
 COMMENT ON COLUMN raw.quarantine.dataset IS 'Dataset whose policy refused the record.';
 COMMENT ON COLUMN raw.quarantine.stage IS 'Stage of the run that refused it.';
 COMMENT ON COLUMN raw.quarantine.source IS 'File or topic it came from.';
-COMMENT ON COLUMN raw.quarantine.position IS 'Byte offset or message offset in the source.';
+COMMENT ON COLUMN raw.quarantine.position IS 'Line of the file, offset in the topic, or key of the raw record.';
 COMMENT ON COLUMN raw.quarantine.error IS 'Why it was refused; names fields, never values.';
 COMMENT ON COLUMN raw.quarantine.salt IS 'PII: pseudonymous. 32 random bytes of this record; with the sealing key they give its data key.';
-COMMENT ON COLUMN raw.quarantine.sealed IS 'PII: sealed. The record as it landed.';
+COMMENT ON COLUMN raw.quarantine.sealed IS 'PII: sealed. The record as it landed; null where the raw zone holds it.';
 COMMENT ON COLUMN raw.quarantine.key_version IS 'Version of the sealing key that the data key is derived from.';
 COMMENT ON COLUMN raw.quarantine.run_id IS 'Run that refused it.';
 COMMENT ON COLUMN raw.quarantine.quarantined_at IS 'When it was refused.';
@@ -46,7 +46,7 @@ GRANT SELECT ON raw.quarantine TO privacy_compliance;
 CREATE TABLE staging.commits (
     stage text NOT NULL,
     split integer NOT NULL,
-    statistics jsonb NOT NULL,
+    statistics jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (stage, split)
 );
 COMMENT ON TABLE staging.commits IS

@@ -9,13 +9,19 @@ that no two runs work on it at once.
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg import Connection, sql
 
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.policy.tables import Partition, Table
-from privacy_platform.warehouse.tables import columns_sql, ensure_table, partition_by_sql, partition_name, partitions
+from privacy_platform.policy.tables import Column, Partition, Table
+from privacy_platform.warehouse.tables import (
+    columns_sql,
+    ensure_table,
+    partition_by_sql,
+    partition_name,
+    partitions,
+)
 
 STAGING = "staging"
 
@@ -29,12 +35,18 @@ class Release:
     """One release of a table in the making.
 
     `id` is random and names the staging tables, so that a straggling task of a dead run can never write into the
-    tables of its successor.
+    tables of its successor. `hidden` columns are staged for the checks and dropped before the swap.
     """
 
     table: Table
     partitions: tuple[Partition, ...]
     id: str = field(default_factory=lambda: secrets.token_hex(4))
+    hidden: tuple[Column, ...] = ()
+
+    @property
+    def staged_table(self) -> Table:
+        """The table as it is staged: with the hidden columns, which only the checks see."""
+        return replace(self.table, columns=(*self.table.columns, *self.hidden))
 
     @property
     def staging(self) -> str:
@@ -63,7 +75,9 @@ def exclusive(connection: Connection, table: Table) -> Iterator[None]:
     Raises:
         ReleaseBusyError: another run holds it.
     """
-    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]).fetchone()
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]
+    ).fetchone()
     connection.commit()
     if row != (True,):
         raise ReleaseBusyError(f"{table.qualified} is being materialized by another run: wait for it to end.")
@@ -79,7 +93,7 @@ def exclusive(connection: Connection, table: Table) -> Iterator[None]:
 def open_staging(connection: Connection, release: Release) -> None:
     """Create the staging tables of a release, after dropping those a dead run of the same table has left."""
     drop_staging(connection, release.table)
-    table = release.table
+    table = release.staged_table
     parent = sql.Identifier(STAGING, release.staging)
     connection.execute(
         sql.SQL("CREATE TABLE {} ({}) {}").format(parent, columns_sql(table), partition_by_sql(table))
@@ -102,7 +116,9 @@ def open_staging(connection: Connection, release: Release) -> None:
     )
     for name in (release.staging, release.quarantine, release.secret):
         connection.execute(
-            sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(STAGING, name), sql.Literal(table.qualified))
+            sql.SQL("COMMENT ON TABLE {} IS {}").format(
+                sql.Identifier(STAGING, name), sql.Literal(table.qualified)
+            )
         )
     connection.commit()
 
@@ -150,22 +166,38 @@ def index_staging(connection: Connection, release: Release, filled: Iterable[Par
         )
         for index in table.indexes:
             connection.execute(
-                sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
+                sql.SQL("CREATE INDEX ON {} ({})").format(
+                    name, sql.SQL(", ").join(map(sql.Identifier, index))
+                )
             )
         if partition.day is not None:
             start, end = partition.range
             # With this in place ATTACH need not scan the partition while it holds its lock.
             connection.execute(
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {})").format(
-                    name, start, end, c=sql.Identifier(table.partition_column or "")
-                )
+                sql.SQL(
+                    "ALTER TABLE {} ADD CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {})"
+                ).format(name, start, end, c=sql.Identifier(table.partition_column or ""))
             )
         connection.execute(sql.SQL("ANALYZE {}").format(name))
     connection.commit()
 
 
+def drop_hidden(connection: Connection, release: Release) -> None:
+    """Drop what only the checks were to see."""
+    for column in release.hidden:
+        connection.execute(
+            sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(
+                sql.Identifier(STAGING, release.staging), sql.Identifier(column.name)
+            )
+        )
+
+
 def swap(
-    connection: Connection, release: Release, filled: Sequence[Partition], *, emptied: Sequence[Partition] = ()
+    connection: Connection,
+    release: Release,
+    filled: Sequence[Partition],
+    *,
+    emptied: Sequence[Partition] = (),
 ) -> None:
     """Put the staged partitions in the place of the standing ones; the caller commits.
 
@@ -176,6 +208,7 @@ def swap(
         emptied: standing partitions that must go and have no successor.
     """
     table = release.table
+    drop_hidden(connection, release)
     ensure_table(connection, table, replacing=[*filled, *emptied])
     standing = set(partitions(connection, table))
     parent = sql.Identifier(table.zone, table.name)
@@ -187,11 +220,17 @@ def swap(
         staged, final = release.partition(partition), partition_name(table, partition)
         staging = sql.Identifier(STAGING, staged)
         connection.execute(
-            sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(sql.Identifier(STAGING, release.staging), staging)
+            sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(
+                sql.Identifier(STAGING, release.staging), staging
+            )
         )
-        connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(staging, sql.Identifier(table.zone)))
         connection.execute(
-            sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(table.zone, staged), sql.Identifier(final))
+            sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(staging, sql.Identifier(table.zone))
+        )
+        connection.execute(
+            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                sql.Identifier(table.zone, staged), sql.Identifier(final)
+            )
         )
         connection.execute(
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(

@@ -11,7 +11,11 @@ from psycopg import Connection, sql
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.tables import Column, Partition, Table
 
-SUBJECT_ROLES = {"raw": "privacy_compliance", "anonymized": "privacy_analyst", "analytics": "privacy_dashboard"}
+SUBJECT_ROLES = {
+    "raw": "privacy_compliance",
+    "anonymized": "privacy_analyst",
+    "analytics": "privacy_dashboard",
+}
 
 
 class TableMismatchError(PrivacyPlatformError):
@@ -42,7 +46,9 @@ def partition_name(table: Table, partition: Partition) -> str:
     return f"{table.name}_{partition.suffix}"
 
 
-def ensure_table(connection: Connection, table: Table, *, replacing: Sequence[Partition] | None = None) -> None:
+def ensure_table(
+    connection: Connection, table: Table, *, replacing: Sequence[Partition] | None = None
+) -> None:
     """Create the parent, or make it anew when the policy's columns are others; comments always follow the policy.
 
     Args:
@@ -138,5 +144,7 @@ def count_rows(connection: Connection, schema: str, name: str) -> int:
     """The exact number of rows; 0 when there is no such table."""
     if connection.execute("SELECT to_regclass(%s)", [f'"{schema}"."{name}"']).fetchone() == (None,):
         return 0
-    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))).fetchone()
+    row = connection.execute(
+        sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))
+    ).fetchone()
     return int(row[0]) if row else 0

@@ -1,0 +1,4 @@
+"""The engine: Spark schedules and shuffles, Polars computes, ADBC copies.
+
+Everything here is free of Dagster, so that a release can be made from a test, a benchmark or a command as well.
+"""

@@ -1,0 +1,232 @@
+"""The anonymizing task: a split of a raw table becomes published rows in a staging table.
+
+Read with the subjects' salts → unseal → kernels of the policy → look for leaks on exactly the rows that are copied.
+A record whose subject has been erased has no key and is left out; one whose subject is unknown, or was suppressed from
+the table this one refers to, follows the policy.
+"""
+
+import io
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from privacy_platform.anonymization.leaks import OutputRule, find_leaks
+from privacy_platform.anonymization.techniques import Scrub, Secrets
+from privacy_platform.engine.land import pseudonym_secrets, sealing_keys
+from privacy_platform.engine.sources.batch import TYPES
+from privacy_platform.engine.sources.zone import ZoneSplit, read_query
+from privacy_platform.engine.stage import CopyOnce, Statistics
+from privacy_platform.policy.compile import SEALED, anonymized_table
+from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy, SourceType
+from privacy_platform.policy.tables import ColumnType
+from privacy_platform.vault.keyring import Keyring, load_keyring
+from privacy_platform.vault.sealing import data_keys, unseal
+from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.release import Release
+
+_SALT, _VERSION, _KNOWN, _SHOWN, _SUBJECT = "__salt", "__version", "__known", "__shown", "__subject"
+
+
+@dataclass(frozen=True)
+class AnonymizeTask:
+    """What every anonymizing task of a run needs to know; picklable, and without a key in it."""
+
+    policy: DatasetPolicy
+    release: Release
+    run_id: str
+    anonymized_at: datetime
+    reference: DatasetPolicy | None = None
+
+    def __call__(self, split: ZoneSplit) -> Statistics:
+        """Anonymize one split; returns its counts."""
+        keyring = load_keyring()
+        with (
+            closing(adbc(Role.PIPELINE)) as output,
+            CopyOnce(output, self.release.staging, split.index) as copy,
+        ):
+            if copy.done is not None:
+                return copy.done
+            statistics: Statistics = Counter()
+            secrets = pseudonym_secrets(keyring, release_salt(output, self.release))
+            for arrow in read_query(self._query(split)):
+                batch = pl.from_arrow(arrow)
+                assert isinstance(batch, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
+                statistics["read"] += batch.height
+                self._publish(batch, split, copy, keyring, secrets, statistics)
+            copy.commit(statistics)
+            return statistics
+
+    def _query(self, split: ZoneSplit) -> str:
+        policy = self.policy
+        token = policy.token_column
+        columns = [token, *policy.clear_fields(), SEALED]
+        chosen = [f'r."{name}"' for name in columns] + [f'v.salt AS "{_SALT}"', f'v.key_version AS "{_VERSION}"']
+        joins = [f'LEFT JOIN vault.subjects v ON v.user_token = r."{token}"']
+        if self.reference:
+            other, key = self.reference.dataset, self.reference.token_column
+            chosen += [f'k."{key}" IS NOT NULL AS "{_KNOWN}"', f'a."{key}" IS NOT NULL AS "{_SHOWN}"']
+            chosen += [f'k."{SEALED}" AS "{_SUBJECT}"'] if policy.subject_fields() else []
+            joins += [
+                f'LEFT JOIN raw."raw_{other}" k ON k."{key}" = r."{token}"',
+                f'LEFT JOIN anonymized."anonymized_{other}" a ON a."{key}" = r."{token}"',
+            ]
+        return (
+            f'SELECT {", ".join(chosen)} FROM "{split.schema}"."{split.relation}" r {" ".join(joins)} '
+            f"WHERE {split.where}"
+        )
+
+    def _publish(
+        self,
+        batch: pl.DataFrame,
+        split: ZoneSplit,
+        copy: CopyOnce,
+        keyring: Keyring,
+        secrets: Secrets,
+        statistics: Statistics,
+    ) -> None:
+        alive = batch.filter(pl.col(_SALT).is_not_null())
+        statistics["erased"] += batch.height - alive.height
+        alive = self._refer(alive, f"{split.schema}.{split.relation}", copy, statistics)
+        if alive.is_empty():
+            return
+        raw = opened(self.policy, alive, keyring)
+        if self.reference and self.policy.subject_fields():
+            raw = raw.hstack(subject_values(self.policy, self.reference, alive, keyring))
+        published = transformed(self.policy, raw, secrets).with_columns(
+            pl.lit(self.anonymized_at, dtype=pl.Datetime("us", "UTC")).alias(ANONYMIZED_AT)
+        )
+        statistics.update(leaks(self.policy, raw, published))
+        copy.copy(self.release.staging, published)
+        statistics["staged"] += published.height
+
+    def _refer(self, batch: pl.DataFrame, source: str, copy: CopyOnce, statistics: Statistics) -> pl.DataFrame:
+        rule = self.policy.references
+        if rule is None:
+            return batch
+        shown = pl.col(_SHOWN)
+        if rule.unknown == "keep":
+            shown = shown | ~pl.col(_KNOWN)
+        else:
+            unknown = batch.filter(~pl.col(_KNOWN))
+            copy.copy(self.release.quarantine, self._unknown(unknown, source))
+            statistics["quarantined"] += unknown.height
+        kept = batch.filter(shown)
+        statistics["suppressed"] += batch.filter(pl.col(_KNOWN) & ~pl.col(_SHOWN)).height
+        return kept
+
+    def _unknown(self, rows: pl.DataFrame, source: str) -> pl.DataFrame:
+        assert self.policy.references  # noqa: S101 - only called with a reference
+        return rows.select(
+            pl.lit(self.policy.dataset).alias("dataset"),
+            pl.lit("anonymizing").alias("stage"),
+            pl.lit(source).alias("source"),
+            record_of(self.policy).alias("position"),
+            pl.lit(f"{self.policy.subject}: not a subject of {self.policy.references.dataset}").alias("error"),
+            pl.lit(None, dtype=pl.Binary).alias("salt"),
+            # The record itself stays in the raw table, sealed: the position finds it.
+            pl.lit(None, dtype=pl.Binary).alias("sealed"),
+            pl.lit(None, dtype=pl.Int32).alias("key_version"),
+            pl.lit(self.run_id).alias("run_id"),
+            pl.lit(self.anonymized_at, dtype=pl.Datetime("us", "UTC")).alias("quarantined_at"),
+        )
+
+
+def release_salt(connection: Any, release: Release) -> str:
+    """The salt of the release, which is thrown away with its staging tables."""
+    with connection.cursor() as cursor:
+        cursor.execute(f'SELECT salt FROM staging."{release.secret}"')
+        return str(cursor.fetch_arrow_table()["salt"][0].as_py())
+
+
+def record_of(policy: DatasetPolicy) -> pl.Expr:
+    """The id a raw record is sealed under."""
+    return pl.col(policy.token_column if policy.key == policy.subject else policy.key)
+
+
+def opened(policy: DatasetPolicy, batch: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
+    """The records with their sealed fields in clear, in the policy's types."""
+    records = batch.select(record_of(policy)).to_series()
+    personal = _unsealed(policy, batch[SEALED], _keys(batch, keyring), records)
+    return pl.concat([batch.select(policy.token_column, *policy.clear_fields()), personal], how="horizontal")
+
+
+def subject_values(
+    policy: DatasetPolicy, reference: DatasetPolicy, batch: pl.DataFrame, keyring: Keyring
+) -> pl.DataFrame:
+    """The subjects' own values that free text must be scrubbed of, one row a record, columns `subject.<field>`.
+
+    A subject's record in the referenced dataset is sealed under the same key as the records of this one.
+    """
+    token = policy.token_column
+    people = batch.filter(pl.col(_SUBJECT).is_not_null()).unique(token)
+    wanted = policy.subject_fields()
+    values = _unsealed(reference, people[_SUBJECT], _keys(people, keyring), people[token]).select(
+        pl.col(name).cast(pl.String).alias(f"{SUBJECT_PREFIX}{name}") for name in wanted
+    )
+    return (
+        batch.select(token)
+        .join(values.with_columns(people[token]), on=token, how="left", maintain_order="left")
+        .drop(token)
+    )
+
+
+def _keys(batch: pl.DataFrame, keyring: Keyring) -> pl.Series:
+    return data_keys(batch[_SALT], batch[_VERSION], sealing_keys(keyring))
+
+
+def _unsealed(policy: DatasetPolicy, sealed: pl.Series, keys: pl.Series, records: pl.Series) -> pl.DataFrame:
+    temporal = (SourceType.TIMESTAMP, SourceType.DATE)
+    types = {name: policy.fields[name].type for name in policy.sealed_fields()}
+    schema = {name: pl.String() if kind in temporal else TYPES[kind] for name, kind in types.items()}
+    values = unseal(sealed, keys, records, dataset=policy.dataset)
+    if not values or not schema:
+        return pl.DataFrame(schema={name: TYPES[kind] for name, kind in types.items()})
+    return pl.read_ndjson(io.BytesIO(b"\n".join(values)), schema=schema).with_columns(
+        _temporal(name, kind) for name, kind in types.items() if kind in temporal
+    )
+
+
+def _temporal(name: str, kind: SourceType) -> pl.Expr:
+    if kind is SourceType.DATE:
+        return pl.col(name).str.to_date("%Y-%m-%d")
+    return pl.col(name).str.to_datetime(time_unit="us", time_zone="UTC")
+
+
+def transformed(policy: DatasetPolicy, raw: pl.DataFrame, secrets: Secrets) -> pl.DataFrame:
+    """The kernels of the policy on a batch of opened records: the published columns but the release's time."""
+    context = {name: pl.col(name) for name in raw.columns}
+    types = {column.name: column.type for column in anonymized_table(policy).columns}
+    return raw.select(
+        policy.fields[name]
+        .technique.expr(pl.col(name), secrets=secrets, context=context)
+        .cast(types[output].polars)
+        .alias(output)
+        for name, output in policy.outputs().items()
+    )
+
+
+def output_rules(policy: DatasetPolicy) -> dict[str, OutputRule]:
+    """What every published text column must look like."""
+    types = {column.name: column.type for column in anonymized_table(policy).columns}
+    return {
+        output: policy.fields[name].technique.output_rule()
+        for name, output in policy.outputs().items()
+        if types[output] is ColumnType.TEXT
+    }
+
+
+def leaks(policy: DatasetPolicy, raw: pl.DataFrame, published: pl.DataFrame) -> dict[str, int]:
+    """The leaks of a batch as `leak.<column>.<kind>…` → rows; never a value."""
+    # Free text may come out as it went in when nothing personal was in it: it is scanned for patterns and for the
+    # values of all other fields instead.
+    sensitive = [n for n in policy.sealed_fields() if not isinstance(policy.fields[n].technique, Scrub)]
+    sensitive += [column for column in raw.columns if column.startswith(SUBJECT_PREFIX)]
+    found = find_leaks(raw, published, sensitive=sensitive, outputs=output_rules(policy))
+    return {
+        ".".join(part for part in ("leak", leak.column, leak.kind, leak.pattern or leak.field) if part): leak.rows
+        for leak in found
+    }

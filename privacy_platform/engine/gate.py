@@ -1,0 +1,219 @@
+"""The gate: what every release goes through between staging and publication.
+
+Checks decide; either the release is swapped in together with its quarantine, lineage and audit rows in one
+transaction, or nothing is published, the staging tables are dropped and the failed checks are audited.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import Connection, sql
+
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.governance import audit, lineage
+from privacy_platform.governance.audit import AuditAction, AuditEntry, AuditOutcome
+from privacy_platform.policy.tables import Partition, Table
+from privacy_platform.warehouse.checks import CheckOutcome
+from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.release import STAGING, Release, drop_staging, exclusive, swap
+from privacy_platform.warehouse.tables import count_rows, partition_name, partitions
+
+
+class WarehouseError(PrivacyPlatformError):
+    """PostgreSQL refused a statement; the message holds its error code and no value."""
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """How a release ended.
+
+    `rows` counts the published partitions, `table_rows` the whole table. `released` is False when there was nothing
+    to release and the standing table stays.
+    """
+
+    table: Table
+    partitions: tuple[Partition, ...]
+    rows: int
+    table_rows: int
+    checks: tuple[CheckOutcome, ...]
+    statistics: Mapping[str, int]
+    seconds: float
+    released: bool = True
+
+
+class GateError(PrivacyPlatformError):
+    """Checks failed and nothing was published; `checks` has all outcomes."""
+
+    def __init__(self, table: Table, checks: Sequence[CheckOutcome]) -> None:
+        self.table = table
+        self.checks = tuple(checks)
+        failed = "; ".join(f"{check.name}: {check.message}" for check in checks if not check.passed)
+        super().__init__(f"{table.qualified} was not published. {failed}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is common to all releases of a run: its id, and who is told how far a release is."""
+
+    id: str
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What goes in together with a release: where its rows came from and which quarantine rows it replaces."""
+
+    dataset: str
+    lineage: tuple[lineage.LineageRecord, ...]
+    quarantine_stage: str | None = None
+    quarantine_sources: tuple[str, ...] = ()
+    keys_used: tuple[str, ...] = ()
+
+
+@contextmanager
+def releasing(table: Table) -> Iterator[Connection]:
+    """A connection that holds the right to release `table`; staging tables never outlive the block."""
+    connection = connect(Role.PIPELINE)
+    try:
+        with exclusive(connection, table):
+            try:
+                yield connection
+            finally:
+                if not connection.closed and not connection.broken:
+                    connection.rollback()
+                    drop_staging(connection, table)
+    except psycopg.errors.LockNotAvailable:
+        raise WarehouseError(
+            f"{table.qualified} could not be swapped: readers have held it for too long. Materialize it again."
+        ) from None
+    except psycopg.Error as error:
+        code = error.sqlstate or type(error).__name__
+        raise WarehouseError(
+            f"PostgreSQL refused the release of {table.qualified} (code {code}). Nothing was published; see the "
+            "server's log."
+        ) from None
+    finally:
+        connection.close()
+
+
+def conclude(
+    connection: Connection,
+    release: Release,
+    run: Run,
+    publication: Publication,
+    *,
+    filled: Sequence[Partition],
+    emptied: Sequence[Partition] = (),
+    checks: Sequence[CheckOutcome],
+    statistics: Mapping[str, int],
+) -> ReleaseReport:
+    """Publish the staged release if every check passed.
+
+    Raises:
+        GateError: a check failed; that is audited and nothing is published.
+    """
+    table = release.table
+    if not all(check.passed for check in checks):
+        refuse(connection, table, run, publication.dataset, checks)
+    rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
+    swap(connection, release, filled, emptied=emptied)
+    quarantined = _quarantine(connection, release, publication)
+    for record in publication.lineage:
+        lineage.record(connection, record)
+    for entry in _entries(table, run, publication, rows, filled, emptied, checks, quarantined):
+        audit.record(connection, entry)
+    connection.commit()
+    return ReleaseReport(
+        table=table,
+        partitions=tuple(filled),
+        rows=rows,
+        table_rows=count_rows(connection, table.zone, table.name),
+        checks=tuple(checks),
+        statistics=dict(statistics),
+        seconds=time.monotonic() - run.started,
+    )
+
+
+def refuse(
+    connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]
+) -> None:
+    """Drop the staged release, put the failed checks on record, and raise.
+
+    Raises:
+        GateError: always.
+    """
+    connection.rollback()
+    drop_staging(connection, table)
+    for check in checks:
+        if not check.passed:
+            details = {"check": check.name, "message": check.message, **check.figures}
+            audit.record(
+                connection,
+                AuditEntry(
+                    AuditAction.CHECK_FAILED, AuditOutcome.REFUSED, dataset, table.qualified, run.id, details
+                ),
+            )
+    connection.commit()
+    raise GateError(table, checks)
+
+
+def unchanged(connection: Connection, table: Table, run: Run, checks: Sequence[CheckOutcome]) -> ReleaseReport:
+    """The report of a run that found nothing new."""
+    rows = count_rows(connection, table.zone, table.name)
+    return ReleaseReport(table, (), 0, rows, tuple(checks), {}, time.monotonic() - run.started, released=False)
+
+
+def standing_partitions(connection: Connection, table: Table, wanted: Sequence[Partition]) -> list[Partition]:
+    """The partitions of `table` that stand and are wanted."""
+    return sorted(set(partitions(connection, table)) & set(wanted))
+
+
+def column_lineage(table: Table) -> dict[str, object]:
+    """Column → where it comes from and what was done, as stored and shown."""
+    return {
+        column.name: {"sources": list(column.sources), "transformation": column.transformation}
+        for column in table.columns
+        if column.sources
+    }
+
+
+def _quarantine(connection: Connection, release: Release, publication: Publication) -> int:
+    """Replace the quarantine rows of what was read again by the staged ones."""
+    if publication.quarantine_stage is None:
+        return 0
+    connection.execute(
+        "DELETE FROM raw.quarantine WHERE dataset = %s AND stage = %s AND source = ANY(%s)",
+        [publication.dataset, publication.quarantine_stage, list(publication.quarantine_sources)],
+    )
+    return connection.execute(
+        sql.SQL("INSERT INTO raw.quarantine SELECT * FROM {}").format(sql.Identifier(STAGING, release.quarantine))
+    ).rowcount
+
+
+def _entries(
+    table: Table,
+    run: Run,
+    publication: Publication,
+    rows: int,
+    filled: Sequence[Partition],
+    emptied: Sequence[Partition],
+    checks: Sequence[CheckOutcome],
+    quarantined: int,
+) -> Iterator[AuditEntry]:
+    where = {"dataset": publication.dataset, "subject_table": table.qualified, "run_id": run.id}
+    if publication.keys_used:
+        yield AuditEntry(AuditAction.KEY_USE, details={"keys": list(publication.keys_used)}, **where)
+    if quarantined:
+        yield AuditEntry(AuditAction.QUARANTINE, details={"rows": quarantined}, **where)
+    details = {
+        "rows": rows,
+        "partitions": [partition.suffix for partition in filled],
+        "emptied_partitions": [partition.suffix for partition in emptied],
+        "checks_passed": [check.name for check in checks],
+        "process": os.getpid(),
+    }
+    yield AuditEntry(AuditAction.PUBLISH, details=details, **where)

@@ -1,0 +1,171 @@
+"""The landing task: a split of the landing files becomes sealed raw records in a staging table.
+
+Read → tokenize the subject → get or make the subject's key → seal the personal fields → COPY. Rows that cannot be
+read go to quarantine, sealed as well, since nobody knows what a broken line holds.
+"""
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+
+from privacy_platform.anonymization.techniques import Secrets
+from privacy_platform.engine.sources.batch import LINE, Batch
+from privacy_platform.engine.sources.files import FileSplit, read_split
+from privacy_platform.engine.stage import CopyOnce, Statistics
+from privacy_platform.policy.compile import LANDED_AT, LANDING_ORDER, SEALED, raw_table
+from privacy_platform.policy.model import DatasetPolicy, printable_name
+from privacy_platform.vault.keyring import Keyring, Purpose, load_keyring
+from privacy_platform.vault.sealing import data_keys, new_salts, seal
+from privacy_platform.vault.subjects import subject_keys
+from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.release import Release
+
+LINE_BITS = 40
+QUARANTINE_DATASET = "raw.quarantine"
+
+
+@dataclass(frozen=True)
+class LandTask:
+    """What every landing task of a run needs to know; picklable, and without a key in it."""
+
+    policy: DatasetPolicy
+    release: Release
+    run_id: str
+    landed_at: datetime
+    last_day: date
+
+    def __call__(self, split: FileSplit) -> Statistics:
+        """Land one split; returns its counts."""
+        keyring = load_keyring()
+        with (
+            closing(adbc(Role.PIPELINE)) as output,
+            closing(adbc(Role.PIPELINE)) as vault,
+            CopyOnce(output, self.release.staging, split.index) as copy,
+        ):
+            if copy.done is not None:
+                return copy.done
+            statistics: Statistics = Counter()
+            types = {name: field.type for name, field in self.policy.fields.items()}
+            for batch in read_split(split, types, self._required()):
+                rows, rejects = self._within_partitions(batch, statistics)
+                copy.copy(self.release.staging, self._sealed(rows, split, keyring, vault))
+                copy.copy(self.release.quarantine, self._quarantined(rejects, split, keyring))
+                _count(statistics, batch, rows, rejects)
+            copy.commit(statistics)
+            return statistics
+
+    def _required(self) -> tuple[str, ...]:
+        names = [self.policy.subject, self.policy.key]
+        names += [self.policy.partition_by.field] if self.policy.partition_by else []
+        names += [name for name, field in self.policy.fields.items() if field.required]
+        return tuple(dict.fromkeys(names))
+
+    def _within_partitions(self, batch: Batch, statistics: Statistics) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Leave out the days this run was not asked for; days that no partition can hold are rejects."""
+        rule = self.policy.partition_by
+        if rule is None:
+            return batch.rows, batch.rejects
+        day = batch.rows[rule.field].dt.date()
+        impossible = (day < rule.start) | (day > self.last_day)
+        rejects = batch.rejects
+        if impossible.any():
+            error = f"{rule.field}: outside the partitions, {rule.start} to {self.last_day}"
+            rejects = pl.concat([rejects, _as_rejects(batch.rows.filter(impossible), rule.field, error)])
+        wanted = day.is_in([p.day for p in self.release.partitions]) & ~impossible
+        statistics["not_selected"] += int((~wanted & ~impossible).sum())
+        return batch.rows.filter(wanted), rejects
+
+    def _sealed(self, rows: pl.DataFrame, split: FileSplit, keyring: Keyring, vault: Any) -> pl.DataFrame:
+        policy, table = self.policy, raw_table(self.policy)
+        token = policy.token_column
+        rows = rows.with_columns(token_of(policy, keyring).alias("__token"))
+        subjects = rows.select(pl.col("__token").alias("user_token"), pl.col(policy.subject).alias("subject_id"))
+        keys = subject_keys(
+            vault,
+            subjects.unique("user_token"),
+            sealing_keys=sealing_keys(keyring),
+            current=keyring.current,
+        )
+        rows = rows.join(keys, left_on="__token", right_on="user_token", how="left", maintain_order="left")
+        record = rows["__token"] if policy.key == policy.subject else rows[policy.key]
+        sealed = seal(payloads(rows, policy.sealed_fields()), rows["data_key"], record, dataset=policy.dataset)
+        landed = rows.select(
+            pl.col("__token").alias(token),
+            *policy.clear_fields(),
+            (pl.col(LINE) + (split.index << LINE_BITS)).alias(LANDING_ORDER),
+            pl.lit(self.landed_at, dtype=pl.Datetime("us", "UTC")).alias(LANDED_AT),
+            sealed.alias(SEALED),
+        )
+        return landed.select(table.schema().keys())
+
+    def _quarantined(self, rejects: pl.DataFrame, split: FileSplit, keyring: Keyring) -> pl.DataFrame:
+        salts = new_salts(rejects.height)
+        versions = pl.repeat(keyring.current, rejects.height, dtype=pl.Int32, eager=True)
+        texts = pl.Series([payload.hex() for payload in rejects["payload"].to_list()], dtype=pl.String)
+        keys = data_keys(salts, versions, sealing_keys(keyring))
+        sealed = seal(texts, keys, salts.bin.encode("hex"), dataset=QUARANTINE_DATASET)
+        return rejects.select(
+            pl.lit(self.policy.dataset).alias("dataset"),
+            pl.lit("landing").alias("stage"),
+            pl.lit(split.source).alias("source"),
+            # The driver knows how many lines lie before this split and turns this into the file's line.
+            pl.format("{}:{}", pl.lit(split.index), pl.col(LINE)).alias("position"),
+            pl.col("error"),
+            salts.alias("salt"),
+            sealed.alias("sealed"),
+            versions.alias("key_version"),
+            pl.lit(self.run_id).alias("run_id"),
+            pl.lit(self.landed_at, dtype=pl.Datetime("us", "UTC")).alias("quarantined_at"),
+        )
+
+
+def token_of(policy: DatasetPolicy, keyring: Keyring) -> pl.Expr:
+    """The token of the subject field, by the subject's own technique."""
+    technique = policy.fields[policy.subject].technique
+    return technique.expr(pl.col(policy.subject), secrets=pseudonym_secrets(keyring, secrets.token_hex(32)), context={})
+
+
+def pseudonym_secrets(keyring: Keyring, release_salt: str) -> Secrets:
+    """The keys techniques work with."""
+    return Secrets(
+        token_key=keyring.secret(Purpose.TOKEN), hmac_key=keyring.secret(Purpose.HMAC), release_salt=release_salt
+    )
+
+
+def sealing_keys(keyring: Keyring) -> Mapping[int, str]:
+    """The sealing key of every version."""
+    return {version: keyring.secret(Purpose.SEALING, version) for version in keyring.masters}
+
+
+def payloads(rows: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
+    """The sealed fields of each row as a JSON object."""
+    if not fields:
+        return pl.repeat("{}", rows.height, dtype=pl.String, eager=True)
+    values = [
+        pl.col(name).dt.to_string("iso:strict") if rows.schema[name].is_temporal() else pl.col(name)
+        for name in fields
+    ]
+    return rows.select(pl.struct(values).struct.json_encode()).to_series()
+
+
+def _as_rejects(rows: pl.DataFrame, field: str, error: str) -> pl.DataFrame:
+    texts = pl.struct(pl.exclude(LINE).cast(pl.String)).struct.json_encode().cast(pl.Binary)
+    return rows.select(
+        LINE, pl.lit(error).alias("error"), pl.lit(field).alias("field"), texts.alias("payload")
+    )
+
+
+def _count(statistics: Statistics, batch: Batch, rows: pl.DataFrame, rejects: pl.DataFrame) -> None:
+    statistics["read"] += batch.lines
+    statistics["staged"] += rows.height
+    statistics["quarantined"] += rejects.height
+    for name, count in rejects["field"].drop_nulls().value_counts().iter_rows():
+        statistics[f"rejected.{name}"] += count
+    for name in batch.unknown_fields:
+        statistics[f"unknown.{printable_name(name)}"] += 1

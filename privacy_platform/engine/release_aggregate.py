@@ -1,0 +1,139 @@
+"""Releasing an aggregate: anonymized rows in, groups of enough people out."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import polars as pl
+import pyarrow as pa
+from psycopg import Connection
+from pyspark.sql import DataFrame, SparkSession
+
+from privacy_platform.engine.aggregate import PEOPLE, aggregate
+from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, releasing
+from privacy_platform.engine.release_anonymized import UpstreamMissingError
+from privacy_platform.engine.session import parallelism
+from privacy_platform.engine.sources.zone import SPARK_TYPES, ZoneSplit, read_columns, zone_splits
+from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors, read_stage
+from privacy_platform.governance.lineage import LineageRecord
+from privacy_platform.policy.compile import aggregate_table, anonymized_table
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import AggregatePolicy
+from privacy_platform.policy.tables import WHOLE, Column, ColumnType, Table
+from privacy_platform.warehouse.checks import (
+    group_size_check,
+    reconciliation_check,
+    schema_check,
+    staged_rows,
+)
+from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.release import Release, index_staging, open_staging
+from privacy_platform.warehouse.tables import count_rows, partitions, table_columns
+
+CHECKS = ("schema_matches_policy", "minimum_group_size", "row_count_reconciled")
+
+
+def release_aggregate(
+    spark: Callable[[], SparkSession], policy: AggregatePolicy, policies: PolicySet, run: Run
+) -> ReleaseReport:
+    """Compute an aggregate from its anonymized tables and publish it.
+
+    Raises:
+        UpstreamMissingError: a table it is made from was never materialized.
+        GateError: a check failed.
+    """
+    table = aggregate_table(policy, policies)
+    hidden = Column(PEOPLE, ColumnType.BIGINT, "Distinct people in the group; for the check only.", nullable=False)
+    sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
+    with releasing(table) as connection:
+        for source in sources:
+            if not table_columns(connection, source.zone, source.name):
+                raise UpstreamMissingError(f"{table.name} is made from {source.name}: materialize {source.name} first.")
+        release = Release(table, (WHOLE,), hidden=(hidden,))
+        open_staging(connection, release)
+        frames = [_frame(spark(), connection, source, _used(policy, source)) for source in sources]
+        read = count_rows(connection, sources[0].zone, sources[0].name)
+        connection.commit()
+        groups = aggregate(policy, frames[0], frames[1] if policy.join else None)
+        statistics = Statistics(read=read)
+        statistics.update(_stage(release, groups, policy))
+        index_staging(connection, release, (WHOLE,))
+        published = staged_rows(connection, release)
+        checks = [
+            schema_check(connection, release, {}, None),
+            group_size_check(connection, release, column=PEOPLE, minimum=policy.minimum_group_size),
+            reconciliation_check(
+                {
+                    "groups": statistics["groups"],
+                    "published": published,
+                    "left out as too small": statistics["small_groups"],
+                },
+                read="groups",
+            ),
+        ]
+        publication = Publication(
+            dataset=policy.aggregate,
+            lineage=tuple(
+                LineageRecord(
+                    source=source.qualified,
+                    target=table.qualified,
+                    transformation=f"aggregate: groups of at least {policy.minimum_group_size} people",
+                    records_in=count_rows(connection, source.zone, source.name),
+                    records_out=published,
+                    run_id=run.id,
+                    column_lineage=column_lineage(table),
+                )
+                for source in sources
+            ),
+        )
+        return conclude(
+            connection, release, run, publication, filled=(WHOLE,), checks=checks, statistics=statistics
+        )
+
+
+def _used(policy: AggregatePolicy, source: Table) -> list[str]:
+    """The columns of a source that the aggregate needs: no others are read."""
+    if policy.join and source.name == policy.join.table and source.name != policy.source:
+        return [policy.join.by, *policy.join.columns]
+    names = {policy.unit, *(d.column for d in policy.dimensions.values())}
+    names |= {name for span in policy.derive.values() for name in (span.span, span.by)}
+    names |= {policy.join.by} if policy.join else set()
+    for measure in policy.measures.values():
+        names |= {n for n in (measure.column, measure.times, measure.once_per) if n} | set(measure.where)
+    return [column.name for column in source.columns if column.name in names]
+
+
+def _frame(spark: SparkSession, connection: Connection, source: Table, names: list[str]) -> DataFrame:
+    splits = zone_splits(connection, source, partitions(connection, source), parallelism=parallelism())
+    schema = ", ".join(f"`{name}` {SPARK_TYPES[source.column(name).type]}" for name in names)
+    return read_stage(spark, splits, partial(_read, names), schema) if splits else spark.createDataFrame([], schema)
+
+
+def _read(names: list[str], split: ZoneSplit) -> Iterator[pa.RecordBatch]:
+    return read_columns(split, names)
+
+
+def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Statistics:
+    """Copy the groups that are large enough; count the others. Groups are few: they pass through the driver."""
+    with driver_errors():
+        arrow = groups.toArrow()
+    frame = pl.from_arrow(arrow)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
+    shown = frame.filter(pl.col(PEOPLE) >= policy.minimum_group_size)
+    statistics = Statistics(
+        groups=frame.height, small_groups=frame.height - shown.height, people_in_small_groups=0
+    )
+    statistics["people_in_small_groups"] = int(
+        frame.filter(pl.col(PEOPLE) < policy.minimum_group_size)[PEOPLE].sum() or 0
+    )
+    schema = release.staged_table.schema()
+    connection = adbc(Role.PIPELINE)
+    try:
+        with CopyOnce(connection, release.staging, 0) as copy:
+            copy.copy(release.staging, shown.select(pl.col(n).cast(t) for n, t in schema.items()))
+            copy.commit(statistics)
+    finally:
+        connection.close()
+    return statistics
+
+
+__all__ = ["CHECKS", "release_aggregate"]

@@ -1,0 +1,161 @@
+"""Releasing an anonymized table: raw records in, through the policy's kernels, past the gate."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from psycopg import Connection
+from pyspark.sql import SparkSession
+
+from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
+from privacy_platform.engine.gate import (
+    Publication,
+    ReleaseReport,
+    Run,
+    column_lineage,
+    conclude,
+    refuse,
+    releasing,
+    standing_partitions,
+    unchanged,
+)
+from privacy_platform.engine.session import parallelism
+from privacy_platform.engine.sources.zone import zone_splits
+from privacy_platform.engine.stage import Statistics, run_stage, total
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.governance.lineage import LineageRecord
+from privacy_platform.policy.compile import anonymized_table, raw_table
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.tables import WHOLE, Partition, Table
+from privacy_platform.vault.keyring import load_keyring
+from privacy_platform.warehouse.checks import (
+    CheckOutcome,
+    k_anonymity_check,
+    raw_pii_check,
+    reconciliation_check,
+    schema_check,
+    staged_rows,
+    suppress_small_classes,
+    tokens_check,
+)
+from privacy_platform.warehouse.release import Release, index_staging, open_staging, staged_partitions
+from privacy_platform.warehouse.tables import partition_name, table_columns
+
+
+class UpstreamMissingError(PrivacyPlatformError):
+    """A table this one is made from does not exist yet."""
+
+
+def release_anonymized(
+    spark: Callable[[], SparkSession],
+    policy: DatasetPolicy,
+    policies: PolicySet,
+    run: Run,
+    *,
+    selected: Sequence[Partition] = (WHOLE,),
+) -> ReleaseReport:
+    """Anonymize the raw table of a dataset and publish the result.
+
+    Args:
+        spark: gives the session.
+        policy: the dataset.
+        policies: all policies, for the dataset this one refers to.
+        run: the run this belongs to.
+        selected: the days to anonymize, for a partitioned dataset.
+
+    Raises:
+        UpstreamMissingError: the raw table, or the table referred to, was never materialized.
+        GateError: a check failed.
+    """
+    table, raw = anonymized_table(policy), raw_table(policy)
+    reference = policies.datasets[policy.references.dataset] if policy.references else None
+    with releasing(table) as connection:
+        static = raw_pii_check(policy, {}, ())
+        if not static.passed:  # nothing is even computed under a policy that publishes a personal value
+            refuse(connection, table, run, policy.dataset, [static])
+        upstream = (raw, *((raw_table(reference), anonymized_table(reference)) if reference else ()))
+        _require(connection, table, upstream)
+        standing = standing_partitions(connection, raw, selected)
+        emptied = sorted(set(standing_partitions(connection, table, selected)) - set(standing))
+        if not standing and not emptied:
+            return unchanged(connection, table, run, _idle_checks(policy))
+        release = Release(table, tuple(standing))
+        open_staging(connection, release)
+        keyring = load_keyring()
+        splits = zone_splits(connection, raw, standing, parallelism=parallelism())
+        connection.commit()
+        task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference)
+        statistics = total(run_stage(spark(), splits, task)) if splits else Statistics()
+        if policy.privacy_model:
+            statistics["suppressed_for_k"] = suppress_small_classes(
+                connection, release, policy.privacy_model.quasi_identifiers, policy.privacy_model.k
+            )
+        filled = staged_partitions(connection, release)
+        emptied = sorted({*emptied, *(set(standing) - set(filled))})
+        index_staging(connection, release, filled)
+        checks = _checks(connection, policy, release, statistics, reference)
+        publication = Publication(
+            dataset=policy.dataset,
+            lineage=tuple(
+                LineageRecord(
+                    source=source.qualified,
+                    target=table.qualified,
+                    transformation=f"anonymize: policy {policy.dataset}",
+                    records_in=statistics["read"],
+                    records_out=staged_rows(connection, release),
+                    run_id=run.id,
+                    column_lineage=column_lineage(table),
+                )
+                for source in (raw,)
+            ),
+            quarantine_stage="anonymizing",
+            quarantine_sources=tuple(f"raw.{partition_name(raw, partition)}" for partition in standing),
+            keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
+        )
+        return conclude(
+            connection, release, run, publication, filled=filled, emptied=emptied, checks=checks, statistics=statistics
+        )
+
+
+def _require(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:
+    for source in upstream:
+        if not table_columns(connection, source.zone, source.name):
+            raise UpstreamMissingError(f"{table.name} is made from {source.name}: materialize {source.name} first.")
+
+
+def check_names(policy: DatasetPolicy) -> tuple[str, ...]:
+    """The checks an anonymized table goes through."""
+    names = ("schema_matches_policy", "no_raw_pii", "row_count_reconciled", "tokens_resolve")
+    return (*names, "k_anonymity") if policy.privacy_model else names
+
+
+def _idle_checks(policy: DatasetPolicy) -> list[CheckOutcome]:
+    return [CheckOutcome(name, True, "no raw partition was selected; nothing changed") for name in check_names(policy)]
+
+
+def _checks(
+    connection: Connection,
+    policy: DatasetPolicy,
+    release: Release,
+    statistics: Statistics,
+    reference: DatasetPolicy | None,
+) -> list[CheckOutcome]:
+    quarantining = reference is not None and policy.references is not None and policy.references.unknown == "quarantine"
+    referred = anonymized_table(reference) if reference and quarantining else None
+    checks = [
+        schema_check(connection, release, {}, None),
+        raw_pii_check(policy, statistics, tuple(output_rules(policy))),
+        reconciliation_check(
+            {
+                "read": statistics["read"],
+                "published": staged_rows(connection, release),
+                "quarantined": statistics["quarantined"],
+                "suppressed": statistics["suppressed"] + statistics["suppressed_for_k"],
+                "erased": statistics["erased"],
+            }
+        ),
+        tokens_check(connection, release, policy.token_column, referred=referred),
+    ]
+    if policy.privacy_model:
+        checks.append(k_anonymity_check(connection, release, policy, statistics["suppressed_for_k"]))
+    return checks

@@ -1,0 +1,243 @@
+"""Releasing a raw table: landing files in, sealed records merged with those that stand.
+
+A record is found by its key. Landing a file twice changes nothing: of two records with one key, the later one wins
+(`on_duplicate: last`) or the first one stays (`first`), within a landing as between landings.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from psycopg import Connection, errors, sql
+from pyspark.sql import SparkSession
+
+from privacy_platform.engine.gate import (
+    Publication,
+    ReleaseReport,
+    Run,
+    column_lineage,
+    conclude,
+    releasing,
+    unchanged,
+)
+from privacy_platform.engine.land import LandTask
+from privacy_platform.engine.session import parallelism
+from privacy_platform.engine.sources.files import FileSplit, file_splits
+from privacy_platform.engine.stage import Statistics, run_stage, total
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.governance.lineage import LineageRecord
+from privacy_platform.policy.compile import LANDING_ORDER, raw_table
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.tables import WHOLE, Partition, Table
+from privacy_platform.vault.keyring import load_keyring
+from privacy_platform.warehouse.checks import CheckOutcome, reconciliation_check, schema_check, staged_rows, tokens_check
+from privacy_platform.warehouse.release import STAGING, Release, index_staging, open_staging, staged_partitions
+from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
+
+
+class NothingLandedError(PrivacyPlatformError):
+    """There is no file to land and no table that stands."""
+
+
+def release_raw(
+    spark: Callable[[], SparkSession],
+    policy: DatasetPolicy,
+    files: Sequence[Path],
+    run: Run,
+    *,
+    selected: Sequence[Partition] = (WHOLE,),
+    landing_name: str = "the landing folder",
+) -> ReleaseReport:
+    """Land `files` and publish the raw table of a dataset.
+
+    Args:
+        spark: gives the session; not called when there is nothing to land.
+        policy: the dataset.
+        files: the landing files, oldest first.
+        run: the run this belongs to.
+        selected: the days to land, for a partitioned dataset.
+        landing_name: the landing folder's name for messages.
+
+    Raises:
+        NothingLandedError: there is nothing to land and nothing stands.
+        GateError: a check failed.
+    """
+    table = raw_table(policy)
+    with releasing(table) as connection:
+        splits = file_splits(files, parallelism=parallelism())
+        if not splits:
+            return _nothing_new(connection, policy, table, run, landing_name)
+        keyring = load_keyring()
+        now = datetime.now(UTC)
+        release = Release(table, tuple(selected))
+        open_staging(connection, release)
+        task = LandTask(policy, release, run.id, now, now.date())
+        answers = run_stage(spark(), splits, task)
+        statistics = total(answers)
+        _place_lines(connection, release, splits, answers)
+        filled = _merge(connection, policy, release, statistics)
+        checks = _checks(connection, policy, release, statistics)
+        sources = tuple(dict.fromkeys(split.source for split in splits))
+        publication = Publication(
+            dataset=policy.dataset,
+            lineage=(
+                LineageRecord(
+                    source=f"landing_{policy.dataset}",
+                    target=table.qualified,
+                    transformation="land: tokenize, seal",
+                    records_in=statistics["read"],
+                    records_out=statistics["new"],
+                    run_id=run.id,
+                    column_lineage=column_lineage(table),
+                ),
+            ),
+            quarantine_stage="landing",
+            quarantine_sources=sources,
+            keys_used=(f"token/v{keyring.pinned}", f"sealing/v{keyring.current}"),
+        )
+        return conclude(
+            connection, release, run, publication, filled=filled, checks=checks, statistics=statistics
+        )
+
+
+def _nothing_new(
+    connection: Connection, policy: DatasetPolicy, table: Table, run: Run, landing_name: str
+) -> ReleaseReport:
+    if not table_columns(connection, table.zone, table.name):
+        patterns = " or ".join(f"`{pattern}`" for pattern in policy.source.files)
+        raise NothingLandedError(
+            f"There is no file named {patterns} (.jsonl, .csv or .parquet) in {landing_name}: put one there."
+        )
+    message = "nothing in landing; the table stands as released"
+    names = [check.name for check in (reconciliation_check({"read": 0}),)]
+    return unchanged(
+        connection, table, run, [CheckOutcome(n, True, message) for n in (*names, "schema_matches_policy", "tokens_resolve")]
+    )
+
+
+def _place_lines(
+    connection: Connection, release: Release, splits: Sequence[FileSplit], answers: Sequence[Statistics]
+) -> None:
+    """Turn `split:line` of the staged quarantine into the line of the file, counted from 1."""
+    bases: dict[int, int] = {}
+    lines: dict[str, int] = {}
+    for split, statistics in zip(splits, answers, strict=True):
+        before = lines.get(split.source, 1 if split.format == "csv" else 0)
+        bases[split.index] = before + 1
+        lines[split.source] = before + statistics["read"]
+    if not any(statistics["quarantined"] for statistics in answers):
+        return
+    connection.execute(
+        sql.SQL(
+            "UPDATE {} q SET position = (b.base + split_part(q.position, ':', 2)::bigint)::text "
+            "FROM unnest(%s::text[], %s::bigint[]) AS b(split, base) WHERE split_part(q.position, ':', 1) = b.split"
+        ).format(sql.Identifier(STAGING, release.quarantine)),
+        [[str(index) for index in bases], list(bases.values())],
+    )
+    connection.commit()
+
+
+def _merge(
+    connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics
+) -> list[Partition]:
+    """Leave in staging exactly what the partitions will hold: one record a key, standing ones included."""
+    table = release.table
+    standing = bool(table_columns(connection, table.zone, table.name))
+    if standing:
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(STAGING, release.staging)))
+    if policy.on_duplicate == "first":
+        statistics["duplicates"] += _drop_repeats(connection, release, "min")
+        if standing:
+            statistics["already_landed"] += _drop_standing(connection, release)
+        filled = staged_partitions(connection, release)
+        statistics["new"] = staged_rows(connection, release)
+        if standing:
+            _carry_over(connection, release, filled, statistics)
+        index_staging(connection, release, filled)
+        return filled
+    filled = staged_partitions(connection, release)
+    staged = statistics["staged"]
+    if standing:
+        _carry_over(connection, release, filled, statistics)
+    try:
+        index_staging(connection, release, filled)
+    except errors.UniqueViolation:  # repeats are rare, so they are looked for only when the key finds one
+        connection.rollback()
+        statistics["duplicates"] += _drop_repeats(connection, release, "max")
+        index_staging(connection, release, filled)
+    statistics["new"] = staged - statistics["duplicates"]
+    return filled
+
+
+def _key(table: Table) -> sql.Identifier:
+    return sql.Identifier(table.key[0])
+
+
+def _drop_repeats(connection: Connection, release: Release, keep: str) -> int:
+    """Of the newly staged records that share a key, keep the one with the least or greatest landing order."""
+    dropped = connection.execute(
+        sql.SQL(
+            "DELETE FROM {t} s USING (SELECT {k}, {keep}({o}) AS {o} FROM {t} GROUP BY {k} HAVING count(*) > 1) d "
+            "WHERE s.{k} = d.{k} AND s.{o} <> d.{o}"
+        ).format(
+            t=sql.Identifier(STAGING, release.staging),
+            k=_key(release.table),
+            o=sql.Identifier(LANDING_ORDER),
+            keep=sql.SQL(keep),
+        )
+    ).rowcount
+    connection.commit()
+    return dropped
+
+
+def _drop_standing(connection: Connection, release: Release) -> int:
+    """Drop staged records whose key has landed before, on whatever day."""
+    dropped = connection.execute(
+        sql.SQL("DELETE FROM {} s USING {} o WHERE o.{k} = s.{k}").format(
+            sql.Identifier(STAGING, release.staging),
+            sql.Identifier(release.table.zone, release.table.name),
+            k=_key(release.table),
+        )
+    ).rowcount
+    connection.commit()
+    return dropped
+
+
+def _carry_over(
+    connection: Connection, release: Release, filled: Sequence[Partition], statistics: Statistics
+) -> None:
+    """Copy the standing records of the partitions to be replaced, but those the staged ones replace."""
+    table = release.table
+    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    for partition in sorted(set(partitions(connection, table)) & set(filled)):
+        old = partition_name(table, partition)
+        standing = count_rows(connection, table.zone, old)
+        kept = connection.execute(
+            sql.SQL(
+                "INSERT INTO {s} ({c}) SELECT {c} FROM {o} o "
+                "WHERE NOT EXISTS (SELECT 1 FROM {s} s WHERE s.{k} = o.{k})"
+            ).format(
+                s=sql.Identifier(STAGING, release.partition(partition)),
+                o=sql.Identifier(table.zone, old),
+                c=columns,
+                k=_key(table),
+            )
+        ).rowcount
+        statistics["kept"] += kept
+        statistics["replaced"] += standing - kept
+    connection.commit()
+
+
+def _checks(
+    connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics
+) -> list[CheckOutcome]:
+    rows = staged_rows(connection, release)
+    names = ("quarantined", "duplicates", "already_landed", "not_selected")
+    return [
+        schema_check(connection, release, statistics, policy),
+        reconciliation_check(
+            {"read": statistics["read"], "published": rows - statistics["kept"]}
+            | {name: statistics[name] for name in names}
+        ),
+        tokens_check(connection, release, policy.token_column),
+    ]

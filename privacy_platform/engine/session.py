@@ -1,0 +1,74 @@
+"""The Spark session's settings, in one place.
+
+Local by default; `PRIVACY_PLATFORM_SPARK_MASTER=spark://…` or `sc://…` (Spark Connect) moves the same code to a
+cluster. Nothing here needs a `SparkContext`.
+"""
+
+import os
+import sys
+import tempfile
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+MASTER_VARIABLE = "PRIVACY_PLATFORM_SPARK_MASTER"
+MEMORY_VARIABLE = "PRIVACY_PLATFORM_SPARK_MEMORY"
+
+
+def spark_config() -> dict[str, Any]:
+    """Configuration for a new session."""
+    master = os.environ.get(MASTER_VARIABLE, "local")
+    target = (
+        {"spark.remote": master}
+        if master.startswith("sc://")
+        # `local[*]` tries a task once; the second number makes it behave as a cluster does.
+        else {"spark.master": f"local[{parallelism()},{spark_attempts()}]" if master == "local" else master}
+    )
+    return {
+        **target,
+        "spark.app.name": "privacy-platform",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": os.environ.get(MEMORY_VARIABLE, "1g"),
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(4 * parallelism()),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Values of a failing row must not reach an exception, a log or Dagster's event log.
+        "spark.sql.debug.maxToStringFields": "1",
+        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "true",
+        "spark.executorEnv.POLARS_MAX_THREADS": "1",
+        "spark.executorEnv.OMP_NUM_THREADS": "1",
+        "spark.python.worker.reuse": "true",
+        "spark.task.maxFailures": str(spark_attempts()),
+        "spark.local.dir": os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()),
+    }
+
+
+def parallelism() -> int:
+    """How many tasks run at once: the processors of this machine unless the cluster says otherwise."""
+    return int(os.environ.get("PRIVACY_PLATFORM_PARALLELISM", os.cpu_count() or 1))
+
+
+def spark_attempts() -> int:
+    """How often a task is tried before its stage fails."""
+    return 3
+
+
+def prepare_environment() -> None:
+    """Make the workers use this interpreter and Spark bind to the loopback address; before the session starts."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+def spark_session() -> SparkSession:
+    """The session of this process, started on first use."""
+    prepare_environment()
+    builder = SparkSession.builder
+    for key, value in spark_config().items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()

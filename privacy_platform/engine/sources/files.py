@@ -1,0 +1,325 @@
+"""Landing files as a source: JSON Lines, CSV and Parquet, plain or gzipped.
+
+JSON Lines files are split by byte range at line ends and Parquet by row group; CSV (a quoted field may hold a line
+end) and gzip are one split a file, read in bounded chunks. A line that cannot be read becomes a reject with its line
+number; a column that no policy names is reported, and stops the run at the gate.
+"""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from privacy_platform.engine.sources.batch import (
+    LINE,
+    TYPES,
+    Batch,
+    convert,
+    empty_rejects,
+    parse_json,
+    record_fault,
+    rejects_of,
+)
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.policy.model import SourceType
+
+Format = Literal["jsonl", "csv", "parquet"]
+_FORMATS: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+CHUNK_BYTES = 24 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
+_SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
+_BATCH_ROWS = 65_536
+_DELIMITERS = ",;\t|"
+
+
+class SourceError(PrivacyPlatformError):
+    """A landing file is unreadable as a whole; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSplit:
+    """A piece of a landing file: bytes [start, end) of JSON Lines, row groups [start, end) of Parquet, or all of it.
+
+    `index` counts all splits of a run in landing order; `source` is the file's name as reported.
+    """
+
+    index: int
+    path: str
+    source: str
+    format: Format
+    start: int
+    end: int
+    compressed: bool = False
+
+
+def landing_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files in `folder` whose name fits a pattern and whose format is known, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.is_file() and file_format(path) and any(fnmatch(path.name, pattern) for pattern in patterns)
+    ]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def file_format(path: Path) -> tuple[Format, bool] | None:
+    """(format, is gzipped) by the file's name, or None when it is not a format we read."""
+    compressed = path.suffix == ".gz"
+    suffix = Path(path.stem).suffix if compressed else path.suffix
+    known = _FORMATS.get(suffix.lower())
+    return (known, compressed) if known and not (compressed and known == "parquet") else None
+
+
+def file_splits(files: Sequence[Path], *, parallelism: int) -> list[FileSplit]:
+    """Cut files into splits, enough for `parallelism` tasks to end at about the same time.
+
+    Raises:
+        SourceError: a file is gone or not of the format its name says.
+    """
+    total = sum(path.stat().st_size for path in files)
+    low, high = _SPLIT_BYTES
+    size = min(high, max(low, total // (4 * parallelism) + 1))
+    splits: list[FileSplit] = []
+    for path in files:
+        known = file_format(path)
+        if known is None:
+            raise SourceError(f"{path.name}: not a format of landing files; use .jsonl, .csv or .parquet")
+        kind, compressed = known
+        for start, end in _ranges(path, kind, compressed, size):
+            splits.append(FileSplit(len(splits), str(path), path.name, kind, start, end, compressed))
+    return splits
+
+
+def _ranges(path: Path, kind: Format, compressed: bool, size: int) -> list[tuple[int, int]]:
+    length = path.stat().st_size
+    if kind == "parquet":
+        try:
+            metadata = pq.read_metadata(path)
+        except (pa.ArrowException, OSError):
+            raise SourceError(f"{path.name}: not a readable Parquet file; write it again") from None
+        groups = metadata.num_row_groups
+        step = max(1, groups * size // max(1, length))
+        return [(first, min(groups, first + step)) for first in range(0, groups, step)]
+    if kind == "csv" or compressed:
+        return [(0, length)] if length else []
+    return [(start, min(length, start + size)) for start in range(0, length, size)]
+
+
+def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
+    """The batches of one split.
+
+    Args:
+        split: what to read.
+        types: the declared fields and their types, in order.
+        required: fields a row cannot do without.
+
+    Raises:
+        SourceError: the file as a whole is unreadable, or a CSV or Parquet column has an impossible type.
+    """
+    line = 0
+    reader = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}[split.format]
+    try:
+        for raw, rejects, lines, unknown in reader(split, types):
+            rows, mistyped = convert(raw, types, required)
+            rejects = pl.concat([rejects, mistyped]) if mistyped.height else rejects
+            yield Batch(
+                rows.with_columns(pl.col(LINE) + line), rejects.with_columns(pl.col(LINE) + line), lines, unknown
+            )
+            line += lines
+    except (EOFError, gzip.BadGzipFile, pa.ArrowException, OSError) as error:
+        raise SourceError(f"{split.source}: cannot be read ({type(error).__name__}); land it again, whole") from None
+
+
+_Raw = tuple[pl.DataFrame, pl.DataFrame, int, frozenset[str]]
+
+
+def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
+    for chunk in _chunks(split):
+        lines = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
+        fast = _jsonl_fast(chunk, lines, types)
+        yield fast if fast is not None else _jsonl_careful(chunk, types)
+
+
+def _chunks(split: FileSplit) -> Iterator[bytes]:
+    """Whole lines of the split, some megabytes at a time: the lines that begin in [start, end)."""
+    with _open(split) as file:
+        left = split.end - split.start
+        if split.start:
+            file.seek(split.start - 1)
+            left -= len(file.readline(MAX_LINE_BYTES)) - 1
+        while left > 0 or split.compressed:
+            block = file.read(CHUNK_BYTES if split.compressed else min(CHUNK_BYTES, left))
+            if not block:
+                return
+            rest = b"" if block.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
+            chunk = block + rest
+            left -= len(chunk)
+            yield chunk
+
+
+def _open(split: FileSplit) -> IO[bytes]:
+    return gzip.open(split.path, "rb") if split.compressed else Path(split.path).open("rb")  # type: ignore[return-value]
+
+
+def _jsonl_fast(chunk: bytes, lines: int, types: Mapping[str, SourceType]) -> _Raw | None:
+    """The chunk by one vectorised parse, or None when anything in it needs a look at each line.
+
+    The schema is inferred from every line and compared with the policy's, so that a field no policy knows and a value
+    of another type are found wherever they stand.
+    """
+    try:
+        frame = pl.read_ndjson(io.BytesIO(chunk), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+    if frame.height != lines or not all(_fits(frame.schema[n], t) for n, t in types.items() if n in frame.schema):
+        return None
+    unknown = frozenset(set(frame.columns) - set(types))
+    columns = [
+        frame[name] if name in frame.schema else pl.Series(name, [None] * frame.height, dtype=pl.String)
+        for name in types
+    ]
+    text = [c.cast(pl.String) if c.dtype == pl.Null or types[c.name] is SourceType.STRING else c for c in columns]
+    return pl.DataFrame(text).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64)), empty_rejects(), lines, unknown
+
+
+def _fits(found: pl.DataType, declared: SourceType) -> bool:
+    if found == pl.Null:
+        return True
+    if declared is SourceType.STRING:
+        return found in (pl.String, pl.Int64)
+    if declared is SourceType.NUMBER:
+        return found in (pl.Float64, pl.Int64)
+    if declared in (SourceType.TIMESTAMP, SourceType.DATE):
+        return found == pl.String
+    return found == TYPES[declared]
+
+
+def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
+    """The chunk line by line: what is wrong with each bad line, and the good ones parsed together."""
+    good: list[dict[str, object]] = []
+    good_lines: list[int] = []
+    bad: list[tuple[int, str, str | None, bytes]] = []
+    unknown: set[str] = set()
+    number = -1
+    for number, line in enumerate(chunk.removesuffix(b"\n").split(b"\n")):
+        try:
+            record = parse_json(line)
+            fault = record_fault(record, types)
+        except (ValueError, RecursionError):
+            record, fault = None, (None, "not valid JSON")
+        if fault is not None or not isinstance(record, dict):
+            name, error = fault or (None, "not a JSON object")
+            bad.append((number, error, name, line))
+            continue
+        unknown.update(key for key in record.keys() - types.keys())
+        good.append(record)
+        good_lines.append(number)
+    frame = pl.DataFrame(
+        {
+            name: _json_column([record.get(name) for record in good], kind)
+            for name, kind in types.items()
+        }
+    ).with_columns(pl.Series(LINE, good_lines, dtype=pl.Int64))
+    lines, errors, fields, payloads = zip(*bad, strict=True) if bad else ((), (), (), ())
+    return frame, rejects_of(lines, errors, fields, payloads), number + 1, frozenset(unknown)
+
+
+def _json_column(values: list[object], kind: SourceType) -> pl.Series:
+    if kind is SourceType.STRING:
+        texts = [value if value is None or isinstance(value, str) else str(value) for value in values]
+        return pl.Series(values=[t and t.encode("utf-8", "replace").decode() for t in texts], dtype=pl.String)
+    if kind in (SourceType.TIMESTAMP, SourceType.DATE):
+        return pl.Series(values=values, dtype=pl.String)
+    return pl.Series(values=values, dtype=TYPES[kind])
+
+
+def _read_csv(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
+    with _open(split) as file:
+        header = file.readline(MAX_LINE_BYTES)
+        try:
+            first = header.decode("utf-8-sig").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise SourceError(f"{split.source}, line 1: not UTF-8; save the file as UTF-8") from None
+        delimiter = max(_DELIMITERS, key=first.count)
+        names = next(csv.reader([first], delimiter=delimiter), [])
+        if len(set(names)) != len(names):
+            raise SourceError(f"{split.source}, line 1: a column name occurs twice; rename one of them")
+        for chunk in _csv_chunks(file):
+            yield _csv_chunk(chunk, names, delimiter, types)
+
+
+def _csv_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Whole records: a chunk ends at a line end outside quotes, so with an even number of quotes before it."""
+    pending = b""
+    while block := file.read(CHUNK_BYTES):
+        pending += block + (b"" if block.endswith(b"\n") else file.readline(MAX_LINE_BYTES))
+        if pending.count(b'"') % 2 == 0 or len(pending) > 4 * CHUNK_BYTES:
+            yield pending
+            pending = b""
+    if pending:
+        yield pending
+
+
+def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[str, SourceType]) -> _Raw:
+    text = chunk.decode("utf-8", "replace")
+    records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    good = [(number, record) for number, record in enumerate(records) if len(record) == len(names)]
+    bad = [(number, record) for number, record in enumerate(records) if len(record) != len(names)]
+    columns = list(zip(*(record for _, record in good), strict=True)) if good else [()] * len(names)
+    by_name = dict(zip(names, columns, strict=True))
+    frame = pl.DataFrame(
+        {name: pl.Series(values=by_name.get(name, [None] * len(good)), dtype=pl.String) for name in types}
+    ).with_columns(pl.all().replace("", None))
+    rejects = rejects_of(
+        [number for number, _ in bad],
+        [f"{len(record)} columns instead of {len(names)}" for _, record in bad],
+        [None] * len(bad),
+        [delimiter.join(record).encode() for _, record in bad],
+    )
+    lines = pl.Series(LINE, [number for number, _ in good], dtype=pl.Int64)
+    return frame.with_columns(lines), rejects, len(records), frozenset(set(names) - set(types))
+
+
+def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
+    file = pq.ParquetFile(split.path)
+    names = file.schema_arrow.names
+    unknown = frozenset(set(names) - set(types))
+    groups = list(range(split.start, split.end))
+    wanted = [name for name in types if name in names]
+    for arrow in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=wanted):
+        frame = pl.from_arrow(arrow)
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
+        columns = [
+            _parquet_column(split, frame[name], kind)
+            if name in wanted
+            else pl.Series(name, [None] * frame.height, dtype=pl.String)
+            for name, kind in types.items()
+        ]
+        rows = pl.DataFrame(columns).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64))
+        yield rows, empty_rejects(), frame.height, unknown
+
+
+def _parquet_column(split: FileSplit, values: pl.Series, kind: SourceType) -> pl.Series:
+    found = values.dtype
+    if found in (pl.String, pl.Null, pl.Categorical):
+        return values.cast(pl.String)
+    if kind is SourceType.STRING and found.is_integer():
+        return values.cast(pl.String)
+    if kind is SourceType.TIMESTAMP and isinstance(found, pl.Datetime):
+        utc = values.dt.convert_time_zone("UTC") if found.time_zone else values.dt.replace_time_zone("UTC")
+        return utc.dt.cast_time_unit("us")
+    if (kind is SourceType.INTEGER and found.is_integer()) or (kind is SourceType.NUMBER and found.is_numeric()):
+        return values.cast(TYPES[kind])
+    if found == TYPES[kind]:
+        return values
+    raise SourceError(f"{split.source}: column {values.name} is {found} and the policy says {kind}; correct one of them")

@@ -1,0 +1,75 @@
+"""A table of a zone as a source: ranges of physical blocks, read by ADBC as Arrow batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from psycopg import Connection
+
+from privacy_platform.policy.tables import ColumnType, Partition, Table
+from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.tables import partition_name
+
+_BLOCK = 8192
+_SPLIT_BYTES = 192 * 2**20
+SPARK_TYPES = {
+    ColumnType.TEXT: "string",
+    ColumnType.BIGINT: "long",
+    ColumnType.DOUBLE: "double",
+    ColumnType.BOOLEAN: "boolean",
+    ColumnType.TIMESTAMP: "timestamp",
+    ColumnType.DATE: "date",
+    ColumnType.BYTES: "binary",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSplit:
+    """Blocks [first, end) of a partition's table."""
+
+    index: int
+    schema: str
+    relation: str
+    first: int
+    end: int
+
+    @property
+    def where(self) -> str:
+        """The condition on `r.ctid`, which PostgreSQL answers with a TID range scan."""
+        return f"r.ctid >= '({self.first},0)'::tid AND r.ctid < '({self.end},0)'::tid"
+
+
+def zone_splits(
+    connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
+) -> list[ZoneSplit]:
+    """Splits of the given partitions, at least one task for each processor where the table is large enough."""
+    relations = []
+    for partition in partitions:
+        name = partition_name(table, partition)
+        row = connection.execute(
+            "SELECT pg_relation_size(to_regclass(%s))", [f'"{table.zone}"."{name}"']
+        ).fetchone()
+        relations.append((name, (row[0] if row and row[0] else 0) // _BLOCK))
+    blocks = sum(count for _, count in relations)
+    size = max(1024, min(_SPLIT_BYTES // _BLOCK, -(-blocks // (2 * parallelism))))
+    splits: list[ZoneSplit] = []
+    for name, count in relations:
+        pieces = max(1, round(count / size)) if count else 0
+        for piece in range(pieces):
+            first, end = count * piece // pieces, count * (piece + 1) // pieces
+            # The last range is open: a table cannot grow under a reader of a released partition, but be safe.
+            splits.append(ZoneSplit(len(splits), table.zone, name, first, end if piece + 1 < pieces else 2**31 - 1))
+    return splits
+
+
+def read_query(query: str) -> Iterator[pa.RecordBatch]:
+    """The batches of a query as the pipeline role."""
+    with adbc(Role.PIPELINE) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        yield from cursor.fetch_record_batch()
+
+
+def read_columns(split: ZoneSplit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The given columns of a split."""
+    names = ", ".join(f'r."{name}"' for name in columns)
+    return read_query(f'SELECT {names} FROM "{split.schema}"."{split.relation}" r WHERE {split.where}')

@@ -1,0 +1,194 @@
+"""Stages: one function over the splits of a source, run by Spark, each split a task of its own.
+
+A task that Spark runs twice must not double rows, so it copies through `CopyOnce`: its rows and its statistics commit
+together with a row that only one attempt can insert.
+"""
+
+import json
+import os
+import re
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import polars as pl
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from privacy_platform import settings
+from privacy_platform.engine.session import spark_attempts
+from privacy_platform.errors import PrivacyPlatformError
+
+Statistics = Counter[str]
+SplitT = TypeVar("SplitT")
+_ANSWER = pa.schema([("split", pa.int64()), ("statistics", pa.string()), ("error", pa.string())])
+_CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE)
+
+
+class StageError(PrivacyPlatformError):
+    """A stage did not end; its message is a task's own error, or names where a task failed."""
+
+
+def run_stage(
+    spark: SparkSession,
+    splits: Sequence[SplitT],
+    task: Callable[[SplitT], Statistics],
+) -> list[Statistics]:
+    """Run `task` on every split and return each split's statistics, in the order of the splits.
+
+    Args:
+        spark: the session.
+        splits: picklable pieces of a source.
+        task: a picklable function; it runs in a worker.
+    """
+    if not splits:
+        return []
+    environment = carried_environment()
+    pieces = list(splits)
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        enter_worker(environment)
+        for batch in batches:
+            for index in batch.column(0).to_pylist():
+                statistics, error = None, None
+                try:
+                    statistics = json.dumps(_discreet(task, pieces[index]))
+                except PrivacyPlatformError as refused:
+                    # No use in trying again: it comes back as an answer, and the stage fails with its words.
+                    error = str(refused)
+                yield pa.RecordBatch.from_pydict(
+                    {"split": [index], "statistics": [statistics], "error": [error]}, schema=_ANSWER
+                )
+
+    # One partition, so one task, for each split.
+    frame = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(
+        work, "split long, statistics string, error string"
+    )
+    with driver_errors():
+        answers = frame.collect()  # one row of counts a split, never data
+    errors = sorted({row["error"] for row in answers if row["error"]})
+    if errors:
+        raise StageError("; ".join(errors[:3]))
+    results = {row["split"]: Counter(json.loads(row["statistics"])) for row in answers}
+    return [results[index] for index in range(len(pieces))]
+
+
+def _discreet(task: Callable[[SplitT], Any], piece: SplitT) -> Any:
+    """Run a task so that a failure's message names its place and kind only: a library's own can hold values."""
+    try:
+        return task(piece)
+    except PrivacyPlatformError:
+        raise
+    except Exception as error:
+        raise RuntimeError(_place(error)) from None
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = next((f for f in reversed(frames) if "privacy_platform" in f.filename), frames[-1])
+    return f"{type(error).__name__} in {os.path.basename(ours.filename)}, line {ours.lineno}"
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Turn a failure of Spark into an error that names the worker's place of failure and nothing else."""
+    try:
+        yield
+    except PySparkException as error:
+        found = re.search(r"RuntimeError: (\w+ in [\w.]+, line \d+)", str(error))
+        where = found.group(1) if found else type(error).__name__
+        raise StageError(
+            f"A Spark task failed {spark_attempts()} times ({where}). Nothing was published; see the executor's log, "
+            "then materialize again."
+        ) from None
+
+
+def read_stage(
+    spark: SparkSession, splits: Sequence[SplitT], read: Callable[[SplitT], Iterator[pa.RecordBatch]], schema: str
+) -> DataFrame:
+    """A DataFrame whose partitions are the splits, read in the workers; `schema` is Spark's DDL."""
+    environment = carried_environment()
+    pieces = list(splits)
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        enter_worker(environment)
+        for batch in batches:
+            for index in batch.column(0).to_pylist():
+                try:
+                    yield from read(pieces[index])
+                except Exception as error:
+                    raise RuntimeError(_place(error)) from None
+
+    return spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(work, schema)
+
+
+def carried_environment() -> dict[str, str]:
+    """The settings a worker needs: paths only. Keys and passwords never travel: a worker reads its own."""
+    carried = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+    return {settings.HOME_VARIABLE: str(settings.home())} | carried
+
+
+def enter_worker(environment: Mapping[str, str]) -> None:
+    """Take over the driver's settings, once in each task."""
+    os.environ.update(environment)
+
+
+def total(statistics: Iterable[Statistics]) -> Statistics:
+    """The sum over the splits."""
+    summed: Statistics = Counter()
+    for each in statistics:
+        summed.update(each)
+    return summed
+
+
+class CopyOnce:
+    """Copies a split's rows into staging tables, exactly once whatever Spark retries.
+
+    Use as a context manager around the split's work; nothing is visible unless the block ends without an error.
+    When an earlier attempt has committed, `done` holds its statistics and there is nothing to do.
+    """
+
+    def __init__(self, connection: Any, stage: str, split: int) -> None:
+        self._connection = connection
+        self._stage = stage
+        self._split = split
+        self.done: Statistics | None = None
+
+    def __enter__(self) -> "CopyOnce":
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO staging.commits (stage, split) VALUES ('{self._stage}', {self._split}) "
+                "ON CONFLICT DO NOTHING RETURNING split"
+            )
+            if cursor.fetch_arrow_table().num_rows == 0:
+                cursor.execute(
+                    "SELECT statistics::text AS statistics FROM staging.commits "
+                    f"WHERE stage = '{self._stage}' AND split = {self._split}"
+                )
+                self.done = Counter(json.loads(cursor.fetch_arrow_table()["statistics"][0].as_py()))
+        return self
+
+    def copy(self, table: str, frame: pl.DataFrame) -> None:
+        """COPY the frame to the end of `staging.<table>`; its types must be exactly the table's."""
+        if frame.height:
+            with self._connection.cursor() as cursor:
+                cursor.adbc_ingest(table, frame.to_arrow(), mode="append", db_schema_name="staging")
+
+    def commit(self, statistics: Statistics) -> None:
+        """Make the split's rows and statistics permanent."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                f"UPDATE staging.commits SET statistics = '{_literal(statistics)}' "
+                f"WHERE stage = '{self._stage}' AND split = {self._split}"
+            )
+        self._connection.commit()
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.rollback()
+
+
+def _literal(statistics: Statistics) -> str:
+    return json.dumps(statistics).replace("'", "''")

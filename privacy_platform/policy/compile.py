@@ -1,0 +1,198 @@
+"""What a policy means: the tables of the zones, with the origin of every column.
+
+A published table has a column for each field the policy publishes and no other, which is what makes an unknown column
+impossible to publish.
+"""
+
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import (
+    ANONYMIZED_AT,
+    AggregatePolicy,
+    DatasetPolicy,
+    Dimension,
+    FieldPolicy,
+    Measure,
+    SourceType,
+)
+from privacy_platform.policy.tables import Column, ColumnType, Table, Zone
+
+COLUMN_TYPES = {
+    SourceType.STRING: ColumnType.TEXT,
+    SourceType.INTEGER: ColumnType.BIGINT,
+    SourceType.NUMBER: ColumnType.DOUBLE,
+    SourceType.BOOLEAN: ColumnType.BOOLEAN,
+    SourceType.TIMESTAMP: ColumnType.TIMESTAMP,
+    SourceType.DATE: ColumnType.DATE,
+}
+LANDING_ORDER = "landing_order"
+LANDED_AT = "landed_at"
+SEALED = "sealed"
+UNKNOWN = "unknown"
+
+
+def raw_table(policy: DatasetPolicy) -> Table:
+    """The sealed table of a dataset: token, the fields that are not personal in clear, and one sealed value."""
+    subject = policy.fields[policy.subject]
+    landing = f"landing_{policy.dataset}"
+    columns = [
+        Column(
+            policy.token_column,
+            ColumnType.TEXT,
+            "Token of the data subject; pseudonymous, so still personal data.",
+            pii=subject.pii,
+            sensitivity="medium",
+            nullable=False,
+            sources=(f"{landing}.{policy.subject}",),
+            transformation="tokenize",
+        )
+    ]
+    columns += [
+        Column(
+            name,
+            COLUMN_TYPES[policy.fields[name].type],
+            policy.fields[name].comment,
+            pii=policy.fields[name].pii,
+            sensitivity=policy.fields[name].sensitivity,
+            sources=(f"{landing}.{name}",),
+        )
+        for name in policy.clear_fields()
+    ]
+    columns += [
+        Column(
+            LANDING_ORDER,
+            ColumnType.BIGINT,
+            "Order of arrival within its landing; later records win over earlier ones.",
+            nullable=False,
+        ),
+        Column(LANDED_AT, ColumnType.TIMESTAMP, "When the run that landed the record began.", nullable=False),
+        Column(
+            SEALED,
+            ColumnType.BYTES,
+            "AES-256-GCM under the subject's own key; holds " + ", ".join(policy.sealed_fields()) + ".",
+            pii="sealed",
+            sensitivity="high",
+            nullable=False,
+            sources=tuple(f"{landing}.{name}" for name in policy.sealed_fields()),
+            transformation="seal",
+        ),
+    ]
+    partition = policy.partition_by.field if policy.partition_by else None
+    token = policy.token_column
+    return Table(
+        zone=Zone.RAW,
+        name=f"raw_{policy.dataset}",
+        columns=tuple(columns),
+        key=(token,) if policy.key == policy.subject else (policy.key,),
+        comment=f"{policy.description} Sealed records as landed, one a {policy.key}.",
+        partition_column=partition,
+        upstream=(landing,),
+    )
+
+
+def anonymized_table(policy: DatasetPolicy) -> Table:
+    """The published table of a dataset: one column for each field the policy publishes."""
+    outputs = policy.outputs()
+    raw = f"raw_{policy.dataset}"
+    columns = [_published(policy.fields[name], name, output, raw) for name, output in outputs.items()]
+    columns.append(
+        Column(ANONYMIZED_AT, ColumnType.TIMESTAMP, "When this release was computed.", nullable=False)
+    )
+    key = outputs[policy.key]
+    partition = outputs[policy.partition_by.field] if policy.partition_by else None
+    indexes = () if key == policy.token_column else ((policy.token_column,),)
+    return Table(
+        zone=Zone.ANONYMIZED,
+        name=f"anonymized_{policy.dataset}",
+        columns=tuple(columns),
+        key=(key,),
+        comment=f"{policy.description} Anonymized by the policy `{policy.dataset}`, one row a {key}.",
+        partition_column=partition,
+        indexes=indexes,
+        upstream=(raw, *((f"anonymized_{policy.references.dataset}",) if policy.references else ())),
+    )
+
+
+def _published(field: FieldPolicy, name: str, output: str, raw: str) -> Column:
+    personal = field.pii != "none" and field.sensitivity != "none"
+    return Column(
+        output,
+        published_type(field),
+        field.comment,
+        pii=field.pii if personal else "none",
+        sensitivity="low" if personal else "none",
+        sources=(f"{raw}.{SEALED if field.sensitivity.sealed else name}",),
+        transformation=f"{field.technique.name} of {name}",
+    )
+
+
+def published_type(field: FieldPolicy) -> ColumnType:
+    """The column type a field is published as."""
+    return COLUMN_TYPES[field.type] if field.technique.output_type == "same" else ColumnType.TEXT
+
+
+def aggregate_table(policy: AggregatePolicy, policies: PolicySet) -> Table:
+    """The table of an aggregate: its dimensions, then its measures."""
+    types = aggregate_inputs(policy, policies)
+    columns = [
+        Column(
+            name,
+            dimension_type(dimension, types),
+            dimension.comment,
+            nullable=False,
+            sources=(_origin(policy, dimension.column),),
+            transformation="group by" + (f" {dimension.truncate}" if dimension.truncate else ""),
+        )
+        for name, dimension in policy.dimensions.items()
+    ]
+    columns += [
+        Column(
+            name,
+            ColumnType.BIGINT if measure.kind in ("count", "count_distinct") else ColumnType.DOUBLE,
+            measure.comment,
+            sources=_measure_sources(policy, measure),
+            transformation=measure.kind,
+        )
+        for name, measure in policy.measures.items()
+    ]
+    joined = (policy.join.table,) if policy.join else ()
+    return Table(
+        zone=Zone.ANALYTICS,
+        name=policy.aggregate,
+        columns=tuple(columns),
+        key=tuple(policy.dimensions),
+        comment=f"{policy.description} No group of fewer than {policy.minimum_group_size} people.",
+        upstream=(policy.source, *joined),
+    )
+
+
+def aggregate_inputs(policy: AggregatePolicy, policies: PolicySet) -> dict[str, ColumnType]:
+    """Type of every column an aggregate can use: its source's, the joined and the derived ones."""
+    source = anonymized_table(policies.anonymized_tables[policy.source])
+    types = {column.name: column.type for column in source.columns}
+    if policy.join:
+        other = anonymized_table(policies.anonymized_tables[policy.join.table])
+        types |= {name: other.column(name).type for name in policy.join.columns}
+    return types | dict.fromkeys(policy.derive, ColumnType.DOUBLE)
+
+
+def dimension_type(dimension: Dimension, types: dict[str, ColumnType]) -> ColumnType:
+    """A dimension's column type: dates where truncated; text where a missing value is shown as `unknown`."""
+    if dimension.truncate:
+        return ColumnType.DATE
+    return types[dimension.column] if dimension.required else ColumnType.TEXT
+
+
+def _origin(policy: AggregatePolicy, column: str) -> str:
+    if column in policy.derive:
+        return f"{policy.source}.{policy.derive[column].span}"
+    if policy.join and column in policy.join.columns:
+        return f"{policy.join.table}.{column}"
+    return f"{policy.source}.{column}"
+
+
+def _measure_sources(policy: AggregatePolicy, measure: Measure) -> tuple[str, ...]:
+    if measure.kind == "ratio":
+        operands = [policy.measures[n] for n in (measure.numerator, measure.denominator) if n]
+        return tuple(dict.fromkeys(s for o in operands for s in _measure_sources(policy, o)))
+    names = [n for n in (measure.column, measure.times, *measure.where) if n] or [policy.unit]
+    return tuple(dict.fromkeys(_origin(policy, name) for name in names))

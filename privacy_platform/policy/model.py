@@ -1,0 +1,317 @@
+"""The policy files as values: validated, frozen, with no behaviour beyond what validation needs.
+
+A dataset policy says field by field what each column of a source is and which technique it leaves the raw zone
+through. An aggregate policy says which groups and measures the analytics zone shows. `compile` turns both into
+tables, kernels, checks and lineage.
+"""
+
+import re
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from privacy_platform.anonymization.techniques import Scrub, Suppress, Technique, Tokenize
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+# Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
+TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w.-]+|[^@\s]+@[^@\s]+)$")]
+MAX_FIELDS = 1600 // 2
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SourceType(StrEnum):
+    """The type a field has in the source."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+
+
+class Sensitivity(StrEnum):
+    """How much harm a value does in the wrong hands; high and medium are sealed in the raw zone."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    NONE = "none"
+
+    @property
+    def sealed(self) -> bool:
+        """Whether values of this sensitivity are sealed in raw and never published as they are."""
+        return self in (Sensitivity.HIGH, Sensitivity.MEDIUM)
+
+
+class FieldRole(StrEnum):
+    """What a field does for re-identification."""
+
+    IDENTIFIER = "identifier"
+    QUASI_IDENTIFIER = "quasi_identifier"
+    SENSITIVE = "sensitive"
+    PLAIN = "plain"
+
+
+def _expand_technique(value: Any) -> Any:
+    """`hmac` and `{bucket: {edges: […]}}` are the short forms of `{name: …, …}`."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        (name, parameters), *_ = value.items()
+        if parameters is None or isinstance(parameters, dict):
+            return {"name": name, **(parameters or {})}
+    return value
+
+
+class FieldPolicy(_Model):
+    """One column of the source and its fate."""
+
+    type: SourceType
+    pii: Name = "none"
+    sensitivity: Sensitivity
+    role: FieldRole = FieldRole.PLAIN
+    technique: Annotated[Technique, BeforeValidator(_expand_technique)]
+    output: Name | None = None
+    comment: str
+    required: bool = False
+
+
+class SourcePolicy(_Model):
+    """Where a dataset's files are found in the landing folder, as glob patterns on the file's name."""
+
+    files: tuple[str, ...] = Field(min_length=1)
+
+
+class PartitionPolicy(_Model):
+    """Daily partitioning of a dataset in Dagster and in PostgreSQL alike."""
+
+    field: Name
+    start: date
+
+
+class ReferencePolicy(_Model):
+    """The dataset whose subjects this one's records belong to."""
+
+    dataset: TableName
+    unknown: Literal["quarantine", "keep"] = "quarantine"
+
+
+class PrivacyModel(_Model):
+    """What the published table must satisfy as a whole (k-anonymity: Sweeney 2002)."""
+
+    k: int = Field(ge=2)
+    quasi_identifiers: tuple[Name, ...] = Field(min_length=1)
+    suppression_limit: float = Field(default=0.01, ge=0, le=1)
+
+
+class DatasetPolicy(_Model):
+    """A dataset: its source, its data subject, its fields and the promise of its published table."""
+
+    dataset: TableName
+    description: str
+    owners: tuple[Owner, ...] = ("team:privacy",)
+    source: SourcePolicy
+    subject: Name
+    key: Name
+    on_duplicate: Literal["first", "last"] = "last"
+    partition_by: PartitionPolicy | None = None
+    references: ReferencePolicy | None = None
+    privacy_model: PrivacyModel | None = None
+    quarantine_limit: float = Field(default=0.2, ge=0, le=1)
+    fields: dict[Name, FieldPolicy] = Field(min_length=1, max_length=MAX_FIELDS)
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        self._require_field("subject", self.subject)
+        self._require_field("key", self.key)
+        if not isinstance(self.fields[self.subject].technique, Tokenize):
+            raise ValueError(f"fields.{self.subject}: the subject field needs `technique: tokenize`")
+        if self.key != self.subject and self.fields[self.key].sensitivity.sealed:
+            raise ValueError(
+                f"fields.{self.key}: the key must be the subject or of sensitivity low or none; records are found by it"
+            )
+        if self.partition_by and self.on_duplicate != "first":
+            raise ValueError("on_duplicate: a partitioned dataset keeps the `first` record of a key; say so")
+        self._outputs_unique()
+        self._own_fields_exist()
+        self._partition_readable()
+        self._quasi_identifiers_published()
+        return self
+
+    def _require_field(self, setting: str, name: str) -> None:
+        if name not in self.fields:
+            raise ValueError(f"{setting}: there is no field `{name}`; add it under fields or correct the name")
+        if self.fields[name].type is not SourceType.STRING:
+            raise ValueError(f"fields.{name}: the {setting} must be of type string")
+
+    def _outputs_unique(self) -> None:
+        seen: dict[str, str] = {ANONYMIZED_AT: "(added by the platform)"}
+        for name, output in self.outputs().items():
+            if output in seen:
+                raise ValueError(f"fields.{name}: output `{output}` is taken by {seen[output]}; name another one")
+            seen[output] = name
+
+    def _own_fields_exist(self) -> None:
+        for name, field in self.fields.items():
+            if not isinstance(field.technique, Scrub):
+                continue
+            for own in field.technique.own:
+                if own.startswith(SUBJECT_PREFIX) and self.references is None:
+                    raise ValueError(f"fields.{name}: `{own}` needs `references`, the dataset of the subjects")
+                if not own.startswith(SUBJECT_PREFIX) and own not in self.fields:
+                    raise ValueError(f"fields.{name}: `own` names `{own}`, which is not a field")
+
+    def _partition_readable(self) -> None:
+        if self.partition_by is None:
+            return
+        field = self.fields.get(self.partition_by.field)
+        if field is None or field.type is not SourceType.TIMESTAMP:
+            raise ValueError(f"partition_by.field: `{self.partition_by.field}` is not a field of type timestamp")
+        if field.sensitivity.sealed or self.partition_by.field not in self.outputs():
+            raise ValueError(
+                f"fields.{self.partition_by.field}: the partitioning field must be of sensitivity low or none and "
+                "published, since partitions show its day"
+            )
+
+    def _quasi_identifiers_published(self) -> None:
+        if self.privacy_model is None:
+            return
+        missing = set(self.privacy_model.quasi_identifiers) - set(self.outputs().values())
+        if missing:
+            raise ValueError(
+                f"privacy_model.quasi_identifiers: `{min(missing)}` is not an output column of any field"
+            )
+
+    def outputs(self) -> dict[str, str]:
+        """Source field → column of the anonymized table, for every field that is published."""
+        return {
+            name: field.output or name
+            for name, field in self.fields.items()
+            if not (isinstance(field.technique, Suppress) and field.output is None)
+        }
+
+    @property
+    def token_column(self) -> str:
+        """The published column that holds the subject's token."""
+        return self.outputs()[self.subject]
+
+    def sealed_fields(self) -> tuple[str, ...]:
+        """The fields kept only inside the sealed value of a raw record."""
+        return tuple(name for name, field in self.fields.items() if field.sensitivity.sealed)
+
+    def clear_fields(self) -> tuple[str, ...]:
+        """The fields a raw record keeps in clear."""
+        return tuple(name for name, field in self.fields.items() if not field.sensitivity.sealed)
+
+    def subject_fields(self) -> tuple[str, ...]:
+        """The fields of the referenced dataset that free text of this one is scrubbed of (`own: [subject.email]`)."""
+        wanted = [
+            name.removeprefix(SUBJECT_PREFIX)
+            for field in self.fields.values()
+            if isinstance(field.technique, Scrub)
+            for name in field.technique.own
+            if name.startswith(SUBJECT_PREFIX)
+        ]
+        return tuple(dict.fromkeys(wanted))
+
+    def unprotected_fields(self) -> tuple[str, ...]:
+        """High and medium fields whose technique lets the value itself through: what must never be published."""
+        return tuple(
+            name for name in self.outputs() if self.fields[name].sensitivity.sealed and not self.fields[name].technique.protects
+        )
+
+
+ANONYMIZED_AT = "anonymized_at"
+SUBJECT_PREFIX = "subject."
+
+
+class Dimension(_Model):
+    """A group-by column of an aggregate; null values are shown as `unknown` unless the dimension is required."""
+
+    column: Name
+    truncate: Literal["day", "month"] | None = None
+    required: bool = False
+    comment: str
+
+
+class Span(_Model):
+    """Seconds between the first and the last value of `column` among the rows that share `by`."""
+
+    span: Name
+    by: Name
+
+
+class Measure(_Model):
+    """A figure shown for each group."""
+
+    kind: Literal["count", "count_distinct", "sum", "mean", "ratio"]
+    column: Name | None = None
+    times: Name | None = None
+    where: dict[Name, str] = Field(default_factory=dict)
+    once_per: Name | None = None
+    numerator: Name | None = None
+    denominator: Name | None = None
+    comment: str
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> Self:
+        if self.kind == "ratio":
+            if not (self.numerator and self.denominator):
+                raise ValueError("a ratio needs `numerator` and `denominator`, names of other measures")
+        elif self.kind != "count" and self.column is None:
+            raise ValueError(f"`{self.kind}` needs `column`")
+        if self.once_per and self.kind != "mean":
+            raise ValueError("`once_per` belongs to `mean` only")
+        return self
+
+
+class Join(_Model):
+    """Columns taken from another anonymized table by an equal key."""
+
+    table: Name
+    by: Name
+    columns: tuple[Name, ...] = Field(min_length=1)
+
+
+class AggregatePolicy(_Model):
+    """A table of the analytics zone: groups, measures, and the smallest group that may be shown."""
+
+    aggregate: TableName
+    description: str
+    owners: tuple[Owner, ...] = ("team:analytics",)
+    source: Name
+    unit: Name
+    minimum_group_size: int = Field(default=5, ge=2)
+    join: Join | None = None
+    derive: dict[Name, Span] = Field(default_factory=dict)
+    dimensions: dict[Name, Dimension] = Field(min_length=1)
+    measures: dict[Name, Measure] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ratios_name_measures(self) -> Self:
+        for name, measure in self.measures.items():
+            for operand in (measure.numerator, measure.denominator):
+                if operand and (operand not in self.measures or self.measures[operand].kind == "ratio"):
+                    raise ValueError(f"measures.{name}: `{operand}` is not a counted or summed measure of this aggregate")
+        clash = set(self.dimensions) & set(self.measures)
+        if clash:
+            raise ValueError(f"measures.{min(clash)}: a dimension has this name already")
+        return self
+
+
+_SAFE_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\- ]{0,62}$")
+
+
+def printable_name(name: str) -> str:
+    """A column name from outside as it may be shown: names can hold personal data when they are really values."""
+    return name if _SAFE_NAME.match(name) and sum(map(str.isdigit, name)) <= 4 else "(a name that is not an identifier)"
+
+
+__all__ = ["ANONYMIZED_AT", "AggregatePolicy", "DatasetPolicy", "Dimension", "FieldPolicy", "Measure"]

@@ -1,0 +1,204 @@
+"""The checks a release must pass before anybody can see it: outcomes as values, and the queries behind them.
+
+Every check looks at all rows of exactly the staged tables, either here in SQL or, for what needs the raw values, in
+the tasks that copied those rows, whose counts arrive as statistics. An outcome holds counts and names, never values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psycopg import Connection, sql
+
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.tables import Table
+from privacy_platform.warehouse.release import STAGING, Release
+from privacy_platform.warehouse.tables import count_rows, table_columns
+
+SCHEMA_MATCHES_POLICY = "schema_matches_policy"
+NO_RAW_PII = "no_raw_pii"
+ROW_COUNT_RECONCILED = "row_count_reconciled"
+TOKENS_RESOLVE = "tokens_resolve"
+K_ANONYMITY = "k_anonymity"
+MINIMUM_GROUP_SIZE = "minimum_group_size"
+
+DESCRIPTIONS: Mapping[str, str] = {
+    SCHEMA_MATCHES_POLICY: "Columns and types are the policy's, and the source has no column the policy does not know.",
+    NO_RAW_PII: "No personal value reaches the table: by lineage, by pattern scan, and by comparison with the raw values.",
+    ROW_COUNT_RECONCILED: "Every row read is published, quarantined, suppressed or a counted duplicate; none is lost.",
+    TOKENS_RESOLVE: "Every token belongs to a data subject of the vault, or of the dataset referred to.",
+    K_ANONYMITY: "Every combination of the quasi-identifiers is shared by at least k rows (Sweeney 2002).",
+    MINIMUM_GROUP_SIZE: "No group of fewer people than the policy's minimum is shown.",
+}
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """The result of one check on one release."""
+
+    name: str
+    passed: bool
+    message: str
+    figures: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+def schema_check(
+    connection: Connection, release: Release, statistics: Mapping[str, int], policy: DatasetPolicy | None
+) -> CheckOutcome:
+    """The staged columns are the policy's; the source has no others; no field's values are of another type."""
+    expected = [(column.name, column.type.value) for column in release.staged_table.columns]
+    staged = table_columns(connection, STAGING, release.staging)
+    problems = [] if staged == expected else ["the staged columns are not the policy's"]
+    unknown = _suffixes(statistics, "unknown.")
+    problems += [
+        f"the source has a column `{name}` that the policy does not know; add it under fields (technique: suppress "
+        "keeps it out)"
+        for name in unknown
+    ]
+    read, rejected = statistics.get("read", 0), statistics.get("quarantined", 0)
+    limit = policy.quarantine_limit if policy else 1.0
+    worst = max(_suffixes(statistics, "rejected."), key=lambda n: statistics[f"rejected.{n}"], default=None)
+    if rejected > limit * read and rejected >= 10:
+        named = f", most of them for `{worst}`" if worst else ""
+        problems.append(
+            f"{rejected} of {read} rows do not fit the policy{named}; correct the source or the policy, or raise "
+            "quarantine_limit"
+        )
+    return CheckOutcome(
+        SCHEMA_MATCHES_POLICY,
+        not problems,
+        "; ".join(problems) or f"{len(expected)} columns as in the policy",
+        {"columns": len(expected), "unknown_columns": len(unknown), "rejected_rows": rejected},
+    )
+
+
+def raw_pii_check(policy: DatasetPolicy, statistics: Mapping[str, int], scanned: Sequence[str]) -> CheckOutcome:
+    """No identity path in the lineage, and no leak found in any copied row."""
+    problems = [
+        f"field `{name}` is of sensitivity {policy.fields[name].sensitivity} and technique "
+        f"`{policy.fields[name].technique.name}` lets its value through; choose hash, hmac, generalize, mask, bucket, "
+        "scrub or suppress"
+        for name in policy.unprotected_fields()
+    ]
+    leaking = _suffixes(statistics, "leak.")
+    for leak in leaking[:10]:
+        column, kind, *what = leak.split(".")
+        reason = {
+            "shape": "values that are not what its technique makes",
+            "pattern": f"text that looks like {' '.join(what)}",
+            "raw_value": f"raw values of field {' '.join(what)}",
+        }.get(kind, kind)
+        problems.append(
+            f"column `{column}` holds {reason} in {statistics[f'leak.{leak}']} rows; give its field a stronger technique"
+        )
+    return CheckOutcome(
+        NO_RAW_PII,
+        not problems,
+        "; ".join(problems) or f"no personal value in {len(scanned)} text columns of {statistics.get('staged', 0)} rows",
+        {
+            "identity_paths": len(policy.unprotected_fields()),
+            "leaking_columns": len({leak.split(".")[0] for leak in leaking}),
+            "text_columns_scanned": len(scanned),
+        },
+    )
+
+
+def reconciliation_check(figures: Mapping[str, int], *, read: str = "read") -> CheckOutcome:
+    """`read` equals the sum of everything else: where each row went."""
+    rest = {name: count for name, count in figures.items() if name != read}
+    difference = figures[read] - sum(rest.values())
+    parts = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in rest.items() if count) or "0"
+    message = f"{figures[read]} read = {parts}"
+    if difference:
+        message = f"{figures[read]} read, but {parts}: {difference} rows are unaccounted for; report this as a bug"
+    return CheckOutcome(ROW_COUNT_RECONCILED, difference == 0, message, dict(figures))
+
+
+def tokens_check(connection: Connection, release: Release, token: str, *, referred: Table | None = None) -> CheckOutcome:
+    """Every staged token is in the vault, or in the published table of the dataset referred to."""
+    target = sql.SQL("vault.subjects") if referred is None else sql.Identifier(referred.zone, referred.name)
+    key = sql.Identifier("user_token" if referred is None else referred.key[0])
+    row = connection.execute(
+        sql.SQL("SELECT count(*) FROM {} s WHERE NOT EXISTS (SELECT 1 FROM {} t WHERE t.{} = s.{})").format(
+            sql.Identifier(STAGING, release.staging), target, key, sql.Identifier(token)
+        )
+    ).fetchone()
+    dangling = int(row[0]) if row else 0
+    where = "the vault" if referred is None else referred.qualified
+    return CheckOutcome(
+        TOKENS_RESOLVE,
+        dangling == 0,
+        f"every token is in {where}"
+        if dangling == 0
+        else f"{dangling} rows have a token that is not in {where}; materialize it first, then this table",
+        {"dangling_rows": dangling},
+    )
+
+
+def suppress_small_classes(connection: Connection, release: Release, names: Sequence[str], k: int) -> int:
+    """Delete the staged rows whose combination of the given columns fewer than `k` rows share; returns how many."""
+    staged = sql.Identifier(STAGING, release.staging)
+    columns = sql.SQL(", ").join(map(sql.Identifier, names))
+    qualified = sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names)
+    deleted = connection.execute(
+        sql.SQL(
+            "WITH small AS (SELECT jsonb_build_array({c}) AS class FROM {t} GROUP BY {c} HAVING count(*) < {k}) "
+            "DELETE FROM {t} s USING small WHERE jsonb_build_array({q}) = small.class"
+        ).format(c=columns, t=staged, k=sql.Literal(k), q=qualified)
+    ).rowcount
+    connection.commit()
+    return deleted
+
+
+def k_anonymity_check(connection: Connection, release: Release, policy: DatasetPolicy, suppressed: int) -> CheckOutcome:
+    """The smallest class of the staged rows has at least k members, and no more rows were suppressed than allowed."""
+    model = policy.privacy_model
+    assert model is not None  # noqa: S101 - only called with a model
+    columns = sql.SQL(", ").join(map(sql.Identifier, model.quasi_identifiers))
+    row = connection.execute(
+        sql.SQL("SELECT coalesce(min(n), 0), count(*), coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} GROUP BY {}) c").format(
+            sql.Identifier(STAGING, release.staging), columns
+        )
+    ).fetchone()
+    smallest, classes, rows = map(int, row) if row else (0, 0, 0)
+    share = suppressed / (rows + suppressed) if rows + suppressed else 0.0
+    problems = []
+    if rows and smallest < model.k:
+        problems.append(f"the smallest class of {', '.join(model.quasi_identifiers)} has {smallest} rows, not {model.k}")
+    if share > model.suppression_limit:
+        problems.append(
+            f"k = {model.k} over {', '.join(model.quasi_identifiers)} would suppress {share:.1%} of the rows, more than "
+            f"{model.suppression_limit:.1%}; generalize one of these columns further or raise suppression_limit"
+        )
+    return CheckOutcome(
+        K_ANONYMITY,
+        not problems,
+        "; ".join(problems) or f"k = {smallest} over {classes} classes, {suppressed} rows suppressed",
+        {"k": smallest, "required_k": model.k, "classes": classes, "suppressed_rows": suppressed},
+    )
+
+
+def group_size_check(connection: Connection, release: Release, *, column: str, minimum: int) -> CheckOutcome:
+    """No staged group has fewer than `minimum` people, by the group sizes staged with them."""
+    row = connection.execute(
+        sql.SQL("SELECT count(*), coalesce(min({c}), 0), count(*) FILTER (WHERE {c} < {m}) FROM {t}").format(
+            c=sql.Identifier(column), m=sql.Literal(minimum), t=sql.Identifier(STAGING, release.staging)
+        )
+    ).fetchone()
+    groups, smallest, small = map(int, row) if row else (0, 0, 0)
+    return CheckOutcome(
+        MINIMUM_GROUP_SIZE,
+        small == 0,
+        f"{groups} groups, the smallest of {smallest} people"
+        if small == 0
+        else f"{small} groups have fewer than {minimum} people; report this as a bug",
+        {"groups": groups, "smallest_group": smallest, "minimum": minimum},
+    )
+
+
+def staged_rows(connection: Connection, release: Release) -> int:
+    """The exact number of staged rows."""
+    return count_rows(connection, STAGING, release.staging)
+
+
+def _suffixes(statistics: Mapping[str, int], prefix: str) -> list[str]:
+    return sorted(key.removeprefix(prefix) for key, count in statistics.items() if key.startswith(prefix) and count)
