@@ -117,7 +117,7 @@ CLEAN = [
     "550e8400-e29b-41d4-a716-446655440000",
     "44665544-1234-4123-8123-446655440000",
     "123e4567-e89b-12d3-a456-426614174000",
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/120.0.0.0 Safari/537.36",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_2_1 like Mac OS X) Version/17.2.1 Mobile/15E148 Safari/604.1",
     "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0",
     "Edg/120.0.2210.91 OPR/106.0.0.0",
@@ -222,7 +222,9 @@ def test_names_unique_and_placeholders_clean():
     assert patterns.find(pl.Series([pattern.replacement for pattern in patterns.PATTERNS])) == {}
 
 
-FRAGMENTS = st.sampled_from([text for texts in FOUND.values() for text in texts] + CLEAN) | st.text(max_size=12)
+FRAGMENTS = st.sampled_from([text for texts in FOUND.values() for text in texts] + CLEAN) | st.text(
+    max_size=12
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,450 @@
+"""Techniques: promises held for any input, and the exact forms that users know."""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from privacy_platform.anonymization.hierarchies import HierarchyError
+from privacy_platform.anonymization.techniques import (
+    Generalize,
+    Hmac,
+    Secrets,
+    Technique,
+    TechniqueError,
+)
+
+SECRETS = Secrets(token_key="a1" * 32, hmac_key="b2" * 32, release_salt="c3" * 32)
+PARSE = TypeAdapter(Technique).validate_python
+AGE = {"name": "bucket", "edges": [0, 18, 25, 35, 45, 55, 65]}
+TEXT_SPECS = [
+    {"name": "hash"},
+    {"name": "hash", "normalize": "casefold", "domain": "name"},
+    {"name": "hmac"},
+    {"name": "hmac", "normalize": "email", "domain": "email"},
+    {"name": "tokenize"},
+    {"name": "generalize", "hierarchy": "city", "level": "region"},
+    {"name": "mask", "kind": "phone"},
+    {"name": "mask", "kind": "zip"},
+    {"name": "mask", "kind": "ip"},
+    {"name": "suppress"},
+    {"name": "suppress", "value": "*"},
+    {"name": "scrub"},
+]
+UNICODE = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
+VALUES = st.lists(
+    st.none()
+    | UNICODE
+    | st.emails()
+    | st.ip_addresses().map(str)
+    | st.from_regex(r"[+]?[0-9 ().-]{5,18}", fullmatch=True)
+    | st.from_regex(r"[0-9A-Z]{4,9}", fullmatch=True)
+    | st.sampled_from(["San Diego", "北京", "😀", "İstanbul", "ẞ", "e\u0301"]),
+    max_size=8,
+)
+
+
+def apply(spec, values, *, dtype=None, secrets=SECRETS, **context):
+    technique = PARSE(spec)
+    frame = pl.DataFrame({"v": pl.Series(values, dtype=dtype)} | context)
+    others = {name: pl.col(name) for name in context}
+    return (
+        frame.select(technique.expr(pl.col("v"), secrets=secrets, context=others).alias("o"))
+        .to_series()
+        .to_list()
+    )
+
+
+@pytest.mark.parametrize("spec", TEXT_SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+@settings(max_examples=60, deadline=None)
+@given(values=VALUES)
+def test_promises_for_any_text(spec, values):
+    technique = PARSE(spec)
+    out = apply(spec, values, dtype=pl.String)
+    assert len(out) == len(values)
+    assert out == apply(spec, values, dtype=pl.String), "deterministic"
+    if values:
+        assert out[-1:] == apply(spec, values[-1:], dtype=pl.String), "a row does not depend on its batch"
+    vocabulary = technique.vocabulary()
+    for value, result in zip(values, out, strict=True):
+        if value is None:
+            assert result is None or spec.get("value") == "*"
+        if result is None:
+            continue
+        if vocabulary is not None:
+            assert result in vocabulary
+        if technique.shape is not None:
+            assert re.fullmatch(technique.shape, result)
+        if (
+            spec["name"] != "scrub"
+            and value is not None
+            and not re.fullmatch(technique.shape or r"\*", value)
+        ):
+            assert result != value or (vocabulary is not None and value in vocabulary)
+
+
+@pytest.mark.parametrize("spec", TEXT_SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_every_technique_says_what_it_does(spec):
+    technique = PARSE(spec)
+    assert technique.protects
+    assert all(sentence.endswith(".") for sentence in (technique.guards, technique.leaves, technique.remains))
+
+
+@pytest.mark.parametrize("spec", [{"name": "keep"}, {"name": "truncate", "unit": "hour"}])
+def test_identity_paths_do_not_claim_to_protect(spec):
+    assert not PARSE(spec).protects
+    assert PARSE(spec).output_type == "same"
+    assert PARSE(spec).output_rule().scanned
+
+
+# ------------------------------------------------------------------ keyed techniques
+def test_token_is_the_documented_hmac():
+    digest = hmac.digest(SECRETS.token_key.encode(), b"user_000001", "sha256").hex()
+    assert apply({"name": "tokenize"}, ["user_000001"]) == [f"tok_{digest[:32]}"]
+    assert apply({"name": "tokenize"}, [42]) == apply({"name": "tokenize"}, ["42"])
+
+
+def test_domains_do_not_join_and_the_default_is_plain_hmac():
+    plain, email, phone = (
+        apply({"name": "hmac", "domain": domain}, ["x"])[0] for domain in (None, "email", "phone")
+    )
+    assert len({plain, email, phone}) == 3
+    assert plain == hmac.digest(SECRETS.hmac_key.encode(), b"x", "sha256").hex()
+    subkey = hmac.digest(SECRETS.hmac_key.encode(), b"domain:email", "sha256").hex()
+    assert email == hmac.digest(subkey.encode(), b"x", "sha256").hex()
+
+
+def test_normalization_joins_spellings_of_one_address():
+    spec = {"name": "hmac", "normalize": "email"}
+    assert len(set(apply(spec, [" Bob@Example.com", "bob@example.com ", "BOB@EXAMPLE.COM"]))) == 1
+    assert len(set(apply({"name": "hmac"}, ["Bob@example.com", "bob@example.com"]))) == 2
+    assert len(set(apply({"name": "hash", "normalize": "casefold"}, ["Jose\u0301", "JOSÉ"]))) == 1
+
+
+def test_dictionary_attack_fails_without_the_keys():
+    """An attacker who knows every candidate address and the method, but no key, matches nothing."""
+    candidates = [f"person{number}@example.com" for number in range(5000)]
+    published = set()
+    for spec in ({"name": "hash"}, {"name": "hmac"}, {"name": "tokenize"}):
+        published |= set(apply(spec, candidates))
+    guesses = {hashlib.sha256(c.encode()).hexdigest() for c in candidates}
+    guesses |= {hashlib.sha1(c.encode()).hexdigest() for c in candidates}
+    guesses |= {hashlib.md5(c.encode()).hexdigest() for c in candidates}
+    for key in ("", "secret", "0" * 64, "a1" * 31):
+        guesses |= {hmac.digest(key.encode(), c.encode(), "sha256").hex() for c in candidates}
+    guesses |= {f"tok_{guess[:32]}" for guess in guesses}
+    assert len(published) == 3 * len(candidates)
+    assert not published & guesses
+
+
+def test_releases_cannot_be_linked():
+    names = [f"name{number}" for number in range(1000)]
+    other = Secrets(SECRETS.token_key, SECRETS.hmac_key, "d4" * 32)
+    assert not set(apply({"name": "hash"}, names)) & set(apply({"name": "hash"}, names, secrets=other))
+    assert apply({"name": "hmac"}, names) == apply({"name": "hmac"}, names, secrets=other)
+
+
+def test_secrets_do_not_show():
+    assert SECRETS.token_key not in f"{SECRETS!r} {SECRETS}"
+    expression = Hmac().expr(pl.col("v"), secrets=SECRETS)
+    assert SECRETS.hmac_key not in f"{expression!r} {expression}"
+    with pytest.raises(pl.exceptions.PolarsError) as caught:
+        pl.DataFrame({"other": [1]}).select(expression)
+    assert SECRETS.hmac_key not in str(caught.value)
+    with pytest.raises(TechniqueError) as wrong:
+        Secrets("not hex at all", SECRETS.hmac_key, SECRETS.release_salt)
+    assert "not hex" not in str(wrong.value)
+
+
+# ------------------------------------------------------------------ masks
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        ("+1-619-555-4567", "***-***-4567"),
+        ("(619) 555-4567", "***-***-4567"),
+        ("619.555.4567 x89", "***-***-4567"),
+        ("619-555-4567 ext. 123", "***-***-4567"),
+        ("5554567", "***-***-4567"),
+        ("554567", "***-***-****"),
+        ("4567", "***-***-****"),
+        ("", "***-***-****"),
+        ("call me", "***-***-****"),
+        ("٠١٢٣٤٥٦٧٨٩", "***-***-****"),
+        (None, None),
+    ],
+)
+def test_phone(value, masked):
+    assert apply({"name": "mask", "kind": "phone"}, [value], dtype=pl.String) == [masked]
+
+
+def test_phone_parameters():
+    spec = {"name": "mask", "kind": "phone", "keep_last": 2, "template": "(***) *-{}"}
+    assert apply(spec, ["619-555-4567", "1"]) == ["(***) *-67", "(***) *-**"]
+    for wrong in ({"keep_last": 5}, {"keep_last": 0}, {"template": "{}{}"}, {"template": "619-{}"}):
+        with pytest.raises(ValidationError):
+            PARSE({"name": "mask", "kind": "phone"} | wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        ("92101", "921**"),
+        ("92101-1234", "921**"),
+        ("SW1A 1AA", "SW1**"),
+        ("sw1a1aa", "SW1**"),
+        ("1234", "*****"),
+        ("123", "*****"),
+        ("", "*****"),
+        ("９２１０１", "*****"),
+        ("92101!", "*****"),
+        (None, None),
+    ],
+)
+def test_zip(value, masked):
+    assert apply({"name": "mask", "kind": "zip"}, [value], dtype=pl.String) == [masked]
+
+
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        ("192.168.1.42", "192.168.1.0"),
+        (" 8.8.8.8 ", "8.8.8.0"),
+        ("2001:db8:12:34::1", "2001:db8:12::"),
+        ("2001:0DB8:0012:0034:0:0:0:1", "2001:db8:12::"),
+        ("2001:db8::1", "2001:db8::"),
+        ("::1", "::"),
+        ("::ffff:10.1.2.3", "10.1.2.0"),
+        ("::1:2:3:4:5:6:7", "0:1:2::"),
+        ("256.1.1.1", None),
+        ("192.168.001.042", None),
+        ("192.168.1", None),
+        ("1:2:3", None),
+        ("1::2::3", None),
+        (":::", None),
+        ("1:2:3:4:5:6:7:8:9", None),
+        ("12345::", None),
+        ("fe80::1%eth0", None),
+        ("localhost", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_ip(value, masked):
+    assert apply({"name": "mask", "kind": "ip"}, [value], dtype=pl.String) == [masked]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.ip_addresses(), min_size=1, max_size=5), st.data())
+def test_ip_agrees_with_the_standard_library(addresses, data):
+    texts = [
+        data.draw(st.sampled_from([str(address), address.exploded, str(address).upper()]))
+        for address in addresses
+    ]
+    for address, network in zip(addresses, apply({"name": "mask", "kind": "ip"}, texts), strict=True):
+        bits = 24 if address.version == 4 else 48
+        expected = ipaddress.ip_network((address, bits), strict=False).network_address
+        if address.version == 6 and address.ipv4_mapped:
+            continue
+        assert ipaddress.ip_address(network) == expected
+
+
+# ------------------------------------------------------------------ bucket
+def test_age_groups():
+    ages = [0, 17, 18, 24, 25, 34, 44, 54, 55, 64, 65, 120, -1, None]
+    groups = "0-17 0-17 18-24 18-24 25-34 25-34 35-44 45-54 55-64 55-64 65+ 65+".split()
+    assert apply(AGE, ages) == [*groups, None, None]
+
+
+def test_bucket_floats_text_and_ends():
+    assert apply(AGE, [17.9, float("nan"), float("inf"), float("-inf")]) == ["0-17", None, None, None]
+    assert apply(AGE, ["30", "thirty", ""]) == ["25-34", None, None]
+    closed = AGE | {"open_ended": False}
+    assert apply(closed, [64, 65, 66]) == ["55-64", None, None]
+    assert apply({"name": "bucket", "edges": [0.5, 1.5]}, [0.4, 0.5, 2]) == [None, "0.5-<1.5", "1.5+"]
+    assert apply(AGE | {"edges": [0, 1, 2], "labels": ["none", "one", "more"]}, [0, 1, 9]) == [
+        "none",
+        "one",
+        "more",
+    ]
+    assert apply({"name": "bucket", "edges": [0, 1, 2]}, [0, 1, 2]) == ["0", "1", "2+"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"edges": [1]},
+        {"edges": [2, 1]},
+        {"edges": [1, 1]},
+        {"edges": [0, float("inf")]},
+        {"edges": [0, float("nan")]},
+        {"edges": [0, 1], "labels": ["a"]},
+        {"edges": [0, 1], "labels": ["a", "a"]},
+    ],
+)
+def test_bucket_refuses(wrong):
+    with pytest.raises(ValidationError):
+        PARSE({"name": "bucket"} | wrong)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(-1000, 1000), min_size=2, max_size=6, unique=True).map(sorted),
+    st.lists(st.none() | st.integers(-2000, 2000), min_size=1, max_size=10),
+)
+def test_bucket_agrees_with_a_plain_loop(edges, values):
+    labels = PARSE({"name": "bucket", "edges": edges}).range_labels()
+
+    def expected(value):
+        if value is None or value < edges[0]:
+            return None
+        return labels[max(index for index, edge in enumerate(edges) if value >= edge)]
+
+    assert apply({"name": "bucket", "edges": edges}, values, dtype=pl.Int64) == [expected(v) for v in values]
+
+
+# ------------------------------------------------------------------ generalize, suppress, keep, truncate
+def test_generalize_by_the_packaged_hierarchy():
+    spec = {"name": "generalize", "hierarchy": "city", "level": "region"}
+    assert apply(spec, ["San Diego", " SAN DIEGO ", "Nowhere-upon-Sea", "", None]) == [
+        "West",
+        "West",
+        "*",
+        "*",
+        None,
+    ]
+    assert apply(spec | {"level": "*"}, ["San Diego", None]) == ["*", None]
+
+
+def test_generalize_refuses():
+    with pytest.raises(HierarchyError, match="no level 'planet'"):
+        Generalize(hierarchy="city", level="planet").check()
+    with pytest.raises(TechniqueError, match="value itself"):
+        Generalize(hierarchy="city", level="city").check()
+    with pytest.raises(HierarchyError, match="no hierarchy 'planets'"):
+        apply({"name": "generalize", "hierarchy": "planets", "level": "x"}, ["a"])
+
+
+def test_suppress_hides_even_whether_there_was_a_value():
+    assert apply({"name": "suppress"}, [1, None]) == [None, None]
+    assert apply({"name": "suppress", "value": "*"}, [1, None]) == ["*", "*"]
+    frame = pl.DataFrame({"v": [1.5]}).select(PARSE({"name": "suppress"}).expr(pl.col("v"), secrets=SECRETS))
+    assert frame.schema["v"] == pl.Float64
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("second", datetime(2026, 5, 6, 14, 5, 9)),
+        ("minute", datetime(2026, 5, 6, 14, 5)),
+        ("hour", datetime(2026, 5, 6, 14)),
+        ("day", datetime(2026, 5, 6)),
+        ("week", datetime(2026, 5, 4)),
+        ("month", datetime(2026, 5, 1)),
+        ("quarter", datetime(2026, 4, 1)),
+        ("year", datetime(2026, 1, 1)),
+    ],
+)
+def test_truncate(unit, expected):
+    value = datetime(2026, 5, 6, 14, 5, 9, 123456, tzinfo=UTC)
+    assert apply({"name": "truncate", "unit": unit}, [value, None]) == [expected.replace(tzinfo=UTC), None]
+    if unit in ("week", "month", "quarter", "year"):
+        assert apply({"name": "truncate", "unit": unit}, [date(2026, 5, 6)]) == [expected.date()]
+
+
+# ------------------------------------------------------------------ scrub
+SCRUB = {"name": "scrub", "own": ["first", "email", "id"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("I am Ann, mail ann@x.org", "I am [FIRST], mail [EMAIL]"),
+        ("ANN ann Ann", "[FIRST] [FIRST] [FIRST]"),
+        ("Annapolis Joann ann_x", "Annapolis Joann ann_x"),
+        ("/u/user_7?n=%20Ann&m=ann%40localhost", "/u/[ID]?n=%20[FIRST]&m=[EMAIL]"),
+        ("user_77 is somebody else", "user_77 is somebody else"),
+        ("q=Ann+hotel", "q=[FIRST]+hotel"),
+        ("write to ann@localhost", "write to [EMAIL]"),
+        ("ann's call: 619-555-0123", "[FIRST]'s call: [PHONE]"),
+        ("nothing here", "nothing here"),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_scrub_own_values(text, scrubbed):
+    context = {"first": ["Ann"], "email": ["ann@localhost"], "id": ["user_7"]}
+    assert apply(SCRUB, [text], dtype=pl.String, **context) == [scrubbed]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "scrubbed"),
+    [
+        ("José mag Tee", "José", "[FIRST] mag Tee"),
+        ("JOSÉ", "josé", "[FIRST]"),
+        ("?n=Jos%C3%A9&x", "José", "?n=[FIRST]&x"),
+        ("山田太郎です", "山田", "[FIRST]太郎です"),
+        ("Jo likes tea", "Jo", "Jo likes tea"),
+        ("a*b (c) Mary Ann.", "mary ann", "a*b (c) [FIRST]."),
+        ("İpek ipek İpek", "İpek", "[FIRST] ipek [FIRST]"),
+        ("x.y xzy", "x.y", "[FIRST] xzy"),
+        ("no name", None, "no name"),
+        ("no name", "", "no name"),
+    ],
+)
+def test_scrub_names(text, name, scrubbed):
+    spec = {"name": "scrub", "own": ["first"]}
+    assert apply(spec, [text], dtype=pl.String, first=pl.Series([name], dtype=pl.String)) == [scrubbed]
+
+
+def test_scrub_refuses_unknown_own_fields_without_naming_values():
+    with pytest.raises(TechniqueError, match="'first'"):
+        apply(SCRUB, ["x"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.none() | UNICODE, st.none() | UNICODE), min_size=1, max_size=6))
+def test_scrub_own_is_row_wise_and_leaves_no_own_word(rows):
+    texts = [text for text, _ in rows]
+    names = [name for _, name in rows]
+    spec = {"name": "scrub", "own": ["first"]}
+
+    def run(some_texts, some_names):
+        return apply(spec, some_texts, dtype=pl.String, first=pl.Series(some_names, dtype=pl.String))
+
+    assert run(texts, names) == [run([text], [name])[0] for text, name in rows]
+    for name in names:
+        if name and len(name) >= 3 and name.isalpha():
+            assert run([f"so {name} said"], [name])[0] == "so [FIRST] said"
+
+
+# ------------------------------------------------------------------ parameters
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "noise"},
+        {"name": "hash", "salt": "x"},
+        {"name": "mask"},
+        {"name": "mask", "kind": "email"},
+        {"name": "mask", "kind": "zip", "keep_first": 5},
+        {"name": "hmac", "normalize": "soundex"},
+        {"name": "hmac", "domain": "Not a name"},
+        {"name": "truncate", "unit": "decade"},
+        {"name": "suppress", "value": "secret"},
+        {},
+    ],
+)
+def test_unknown_parameters_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        PARSE(wrong)
+
+
+def test_parameters_are_frozen():
+    with pytest.raises(ValidationError):
+        Hmac().domain = "x"
