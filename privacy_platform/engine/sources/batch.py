@@ -1,6 +1,7 @@
 """A batch of a source: typed rows, rejects with their reason, and names of fields no policy knows."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ TYPES: Mapping[SourceType, pl.DataType] = {
 _TIMESTAMP_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.fZ",
     "%Y-%m-%dT%H:%M:%S%.f%:z",
+    "%Y-%m-%d %H:%M:%S%.fZ",
     "%Y-%m-%d %H:%M:%S%.f%:z",
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f",
@@ -49,11 +51,11 @@ def empty_rejects() -> pl.DataFrame:
     return pl.DataFrame(schema=REJECT_SCHEMA)
 
 
-def rejects_of(lines: Sequence[int], errors: Sequence[str], fields: Sequence[str | None], payloads: Sequence[bytes]) -> pl.DataFrame:
+def rejects_of(
+    lines: Sequence[int], errors: Sequence[str], fields: Sequence[str | None], payloads: Sequence[bytes]
+) -> pl.DataFrame:
     """Rejects from parallel lists."""
-    return pl.DataFrame(
-        {LINE: lines, "error": errors, "field": fields, "payload": payloads}, schema=REJECT_SCHEMA
-    )
+    return pl.DataFrame({LINE: lines, "error": errors, "field": fields, "payload": payloads}, schema=REJECT_SCHEMA)
 
 
 def convert(
@@ -69,16 +71,14 @@ def convert(
     Returns:
         The typed rows, and the rejects, whose payload is the row as JSON.
     """
-    converted = [_converted(frame[name], kind) for name, kind in types.items()]
+    converted = [_storable(_converted(frame[name], kind)) for name, kind in types.items()]
     bad = pl.repeat(None, frame.height, dtype=pl.String, eager=True)
     errors = [
         (name, f"{name}: not a valid {types[name]}", before.is_not_null() & after.is_null())
         for name, before, after in zip(types, (frame[n] for n in types), converted, strict=True)
-        if before.dtype != after.dtype
+        if before is not after
     ]
-    errors += [
-        (name, f"{name}: missing", _absent(converted[list(types).index(name)])) for name in required
-    ]
+    errors += [(name, f"{name}: missing", _absent(converted[list(types).index(name)])) for name in required]
     faulty = [(name, error, mask) for name, error, mask in errors if mask.any()]
     typed = pl.DataFrame([*converted, frame[LINE]])
     if not faulty:
@@ -88,8 +88,10 @@ def convert(
         bad = pl.select(pl.when(mask).then(pl.lit(error)).otherwise(bad)).to_series()
         field_name = pl.select(pl.when(mask).then(pl.lit(name)).otherwise(field_name)).to_series()
     reject = bad.is_not_null()
-    payload = frame.select(types).filter(reject).select(
-        pl.struct(pl.all().cast(pl.String)).struct.json_encode().cast(pl.Binary)
+    payload = (
+        frame.select(*types)
+        .filter(reject)
+        .select(pl.struct(pl.all().cast(pl.String)).struct.json_encode().cast(pl.Binary))
     )
     rejects = pl.DataFrame(
         [
@@ -123,6 +125,22 @@ def _converted(values: pl.Series, kind: SourceType) -> pl.Series:
     if kind is SourceType.DATE:
         return values.str.to_date("%Y-%m-%d", strict=False)
     return values.str.strip_chars().cast(target, strict=False)
+
+
+def _storable(values: pl.Series) -> pl.Series:
+    """Null where a value has no place in PostgreSQL, in JSON or in a calendar; the series itself where all have."""
+    if values.dtype == pl.String:
+        # PostgreSQL's text has no NUL; one such value would fail its whole split, again and again.
+        if "\x00" not in values.str.join("").item():
+            return values
+        fits = ~values.str.contains("\x00", literal=True)
+    elif values.dtype.is_float():
+        fits = values.is_finite()
+    elif values.dtype.is_temporal():
+        fits = values.dt.year().is_between(1, 9999)
+    else:
+        return values
+    return values if fits.all() else pl.select(pl.when(fits).then(values).alias(values.name)).to_series()
 
 
 def parse_timestamps(values: pl.Series) -> pl.Series:
@@ -162,11 +180,25 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # Compared before it is converted: a whole number of JSON can be larger than any float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+
+
+def _is_string(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which is no character
+        return False
+    return True
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) or _is_integer(value)
+    return _is_string(value) or _is_integer(value)
+
+
+_LARGEST = math.nextafter(math.inf, 0)
 
 
 _JSON_CHECKS = {
@@ -174,17 +206,22 @@ _JSON_CHECKS = {
     SourceType.INTEGER: _is_integer,
     SourceType.NUMBER: _is_number,
     SourceType.BOOLEAN: lambda value: isinstance(value, bool),
-    SourceType.TIMESTAMP: lambda value: isinstance(value, str),
-    SourceType.DATE: lambda value: isinstance(value, str),
+    SourceType.TIMESTAMP: _is_string,
+    SourceType.DATE: _is_string,
 }
 
 
 def parse_json(line: bytes) -> object:
     """The JSON value of a line; ValueError where there is none.
 
-    `NaN` and `Infinity` are refused: they are not JSON (RFC 8259).
+    `NaN` and `Infinity` are refused: they are not JSON (RFC 8259). Of a name written twice the first value counts, as
+    in the vectorised parse. A byte order mark is passed over.
     """
-    return json.loads(line, parse_constant=_refuse_constant)
+    return json.loads(
+        line.decode("utf-8-sig"),
+        parse_constant=_refuse_constant,
+        object_pairs_hook=lambda pairs: dict(reversed(pairs)),
+    )
 
 
 def _refuse_constant(name: str) -> float:

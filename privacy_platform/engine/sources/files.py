@@ -8,8 +8,11 @@ number; a column that no policy names is reported, and stops the run at the gate
 import csv
 import gzip
 import io
+import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Literal
@@ -38,6 +41,9 @@ MAX_LINE_BYTES = 16 * 2**20
 _SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
 _BATCH_ROWS = 65_536
 _DELIMITERS = ",;\t|"
+# JSON values that the vectorised parse writes out as text when other values of the same field are text.
+_NOT_TEXT = r"(?:true|false|-?[0-9]+[.eE]|-?[0-9]{19}|[\[{])"
+_AS_TEXT = r"^(?:true|false|-?[0-9]+(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|-?[0-9]{19,}|[\[{].*)$"
 
 
 class SourceError(PrivacyPlatformError):
@@ -133,10 +139,13 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
             rows, mistyped = convert(raw, types, required)
             rejects = pl.concat([rejects, mistyped]) if mistyped.height else rejects
             yield Batch(
-                rows.with_columns(pl.col(LINE) + line), rejects.with_columns(pl.col(LINE) + line), lines, unknown
+                rows.with_columns(pl.col(LINE) + line),
+                rejects.with_columns(pl.col(LINE) + line),
+                lines,
+                unknown,
             )
             line += lines
-    except (EOFError, gzip.BadGzipFile, pa.ArrowException, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowException, OSError) as error:
         raise SourceError(f"{split.source}: cannot be read ({type(error).__name__}); land it again, whole") from None
 
 
@@ -183,13 +192,33 @@ def _jsonl_fast(chunk: bytes, lines: int, types: Mapping[str, SourceType]) -> _R
         return None
     if frame.height != lines or not all(_fits(frame.schema[n], t) for n, t in types.items() if n in frame.schema):
         return None
+    if _holds_other_values(chunk, frame, [n for n, t in types.items() if t is SourceType.STRING and n in frame.schema]):
+        return None
     unknown = frozenset(set(frame.columns) - set(types))
     columns = [
         frame[name] if name in frame.schema else pl.Series(name, [None] * frame.height, dtype=pl.String)
         for name in types
     ]
     text = [c.cast(pl.String) if c.dtype == pl.Null or types[c.name] is SourceType.STRING else c for c in columns]
-    return pl.DataFrame(text).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64)), empty_rejects(), lines, unknown
+    return (
+        pl.DataFrame(text).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64)),
+        empty_rejects(),
+        lines,
+        unknown,
+    )
+
+
+def _holds_other_values(chunk: bytes, frame: pl.DataFrame, names: Sequence[str]) -> bool:
+    """Whether a text field may hold something else: of mixed types, the vectorised parse makes text.
+
+    May be True for nothing; the careful parse then finds no fault.
+    """
+    suspects = [n for n in names if frame.schema[n] == pl.String and frame[n].str.contains(_AS_TEXT).any()]
+    if not suspects:
+        return False
+    # In the source, a text that looks like a number stands in quotes. An escaped name would not be found.
+    written = rf'"(?:{"|".join(map(re.escape, suspects))})"\s*:\s*{_NOT_TEXT}|\\u00[2-7]'
+    return bool(pl.Series([chunk]).cast(pl.String).str.contains(written).item())
 
 
 def _fits(found: pl.DataType, declared: SourceType) -> bool:
@@ -225,10 +254,7 @@ def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
         good.append(record)
         good_lines.append(number)
     frame = pl.DataFrame(
-        {
-            name: _json_column([record.get(name) for record in good], kind)
-            for name, kind in types.items()
-        }
+        {name: _json_column([record.get(name) for record in good], kind) for name, kind in types.items()}
     ).with_columns(pl.Series(LINE, good_lines, dtype=pl.Int64))
     lines, errors, fields, payloads = zip(*bad, strict=True) if bad else ((), (), (), ())
     return frame, rejects_of(lines, errors, fields, payloads), number + 1, frozenset(unknown)
@@ -237,9 +263,11 @@ def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
 def _json_column(values: list[object], kind: SourceType) -> pl.Series:
     if kind is SourceType.STRING:
         texts = [value if value is None or isinstance(value, str) else str(value) for value in values]
-        return pl.Series(values=[t and t.encode("utf-8", "replace").decode() for t in texts], dtype=pl.String)
+        return pl.Series(values=texts, dtype=pl.String)
     if kind in (SourceType.TIMESTAMP, SourceType.DATE):
         return pl.Series(values=values, dtype=pl.String)
+    if kind is SourceType.NUMBER:
+        values = [float(value) if isinstance(value, int) else value for value in values]
     return pl.Series(values=values, dtype=TYPES[kind])
 
 
@@ -271,10 +299,18 @@ def _csv_chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[str, SourceType]) -> _Raw:
-    text = chunk.decode("utf-8", "replace")
+    csv.field_size_limit(MAX_LINE_BYTES)
+    text = chunk.decode("utf-8", "surrogateescape")
     records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    good = [(number, record) for number, record in enumerate(records) if len(record) == len(names)]
-    bad = [(number, record) for number, record in enumerate(records) if len(record) != len(names)]
+    faults = {
+        number: f"{len(record)} columns instead of {len(names)}"
+        for number, record in enumerate(records)
+        if len(record) != len(names)
+    }
+    if not _is_utf8(text):
+        faults |= {n: "not valid UTF-8" for n, record in enumerate(records) if not _is_utf8("".join(record))}
+    good = [(number, record) for number, record in enumerate(records) if number not in faults]
+    bad = [(number, records[number]) for number in sorted(faults)]
     columns = list(zip(*(record for _, record in good), strict=True)) if good else [()] * len(names)
     by_name = dict(zip(names, columns, strict=True))
     frame = pl.DataFrame(
@@ -282,12 +318,21 @@ def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[st
     ).with_columns(pl.all().replace("", None))
     rejects = rejects_of(
         [number for number, _ in bad],
-        [f"{len(record)} columns instead of {len(names)}" for _, record in bad],
+        [faults[number] for number, _ in bad],
         [None] * len(bad),
-        [delimiter.join(record).encode() for _, record in bad],
+        [delimiter.join(record).encode("utf-8", "surrogateescape") for _, record in bad],
     )
     lines = pl.Series(LINE, [number for number, _ in good], dtype=pl.Int64)
     return frame.with_columns(lines), rejects, len(records), frozenset(set(names) - set(types))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether text that was decoded with `surrogateescape` was valid."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
@@ -296,6 +341,8 @@ def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator
     unknown = frozenset(set(names) - set(types))
     groups = list(range(split.start, split.end))
     wanted = [name for name in types if name in names]
+    if not wanted:
+        raise SourceError(f"{split.source}: has no column that the policy names; correct one of them")
     for arrow in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=wanted):
         frame = pl.from_arrow(arrow)
         assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
@@ -318,8 +365,25 @@ def _parquet_column(split: FileSplit, values: pl.Series, kind: SourceType) -> pl
     if kind is SourceType.TIMESTAMP and isinstance(found, pl.Datetime):
         utc = values.dt.convert_time_zone("UTC") if found.time_zone else values.dt.replace_time_zone("UTC")
         return utc.dt.cast_time_unit("us")
+    if kind is SourceType.INTEGER and found in (pl.UInt64, pl.Int128, pl.UInt128):
+        return values.cast(pl.String)  # some may not fit: they are parsed, and rejected, one by one
     if (kind is SourceType.INTEGER and found.is_integer()) or (kind is SourceType.NUMBER and found.is_numeric()):
         return values.cast(TYPES[kind])
     if found == TYPES[kind]:
         return values
-    raise SourceError(f"{split.source}: column {values.name} is {found} and the policy says {kind}; correct one of them")
+    raise SourceError(
+        f"{split.source}: column {values.name} is {found} and the policy says {kind}; correct one of them"
+    )
+
+
+def days_in_file(path: Path, field: str) -> set[date]:
+    """The UTC days that occur in a timestamp field of a landing file; nothing else of it is kept.
+
+    Raises:
+        SourceError: the file is unreadable as a whole.
+    """
+    days: set[date] = set()
+    for split in file_splits([path], parallelism=1):
+        for batch in read_split(split, {field: SourceType.TIMESTAMP}, ()):
+            days.update(batch.rows[field].dt.date().drop_nulls().unique())
+    return days

@@ -46,9 +46,7 @@ def zone_splits(
     relations = []
     for partition in partitions:
         name = partition_name(table, partition)
-        row = connection.execute(
-            "SELECT pg_relation_size(to_regclass(%s))", [f'"{table.zone}"."{name}"']
-        ).fetchone()
+        row = connection.execute("SELECT pg_relation_size(to_regclass(%s))", [f'"{table.zone}"."{name}"']).fetchone()
         relations.append((name, (row[0] if row and row[0] else 0) // _BLOCK))
     blocks = sum(count for _, count in relations)
     size = max(1024, min(_SPLIT_BYTES // _BLOCK, -(-blocks // (2 * parallelism))))
