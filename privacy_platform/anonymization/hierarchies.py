@@ -103,9 +103,7 @@ def read(path: Path) -> Hierarchy:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HierarchyError(f"hierarchy file {path.name} cannot be read as UTF-8 CSV") from error
     if not lines or len(lines[0]) < 2:
-        raise HierarchyError(
-            f"{path.name}, line 1: write a header: the leaf's column and at least one coarser level"
-        )
+        raise HierarchyError(f"{path.name}, line 1: write a header: the leaf's column and at least one coarser level")
     levels = tuple(cell.strip() for cell in lines[0])
     if levels[-1] == ANY:  # written out: the same as implied
         levels = levels[:-1]
@@ -158,14 +156,10 @@ def load(name: str, folder: Path | None = None) -> Hierarchy:
     user = folder or user_policies()
     folders = [*([user / "hierarchies", user] if user else []), _PACKAGED]
     if not name or os.sep in name or name.startswith("."):
-        raise HierarchyError(
-            f"{name!r} is not the name of a hierarchy: write a file name without folder and suffix"
-        )
+        raise HierarchyError(f"{name!r} is not the name of a hierarchy: write a file name without folder and suffix")
     for place in folders:
         path = place / f"{name}.csv"
         if path.is_file():
             status = path.stat()
             return _read_version(path, status.st_mtime_ns, status.st_size)
-    raise HierarchyError(
-        f"no hierarchy {name!r}: put {name}.csv into the hierarchies folder beside your policies"
-    )
+    raise HierarchyError(f"no hierarchy {name!r}: put {name}.csv into the hierarchies folder beside your policies")

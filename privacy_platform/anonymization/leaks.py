@@ -235,9 +235,7 @@ def find_leaks(
         raise LeakFinderError("find_leaks needs the raw rows that the output rows were made of, one for one")
     missing = [name for name in sensitive if name not in raw.columns]
     if missing:
-        raise LeakFinderError(
-            f"sensitive field {missing[0]!r} is not in the raw batch: read it for the check"
-        )
+        raise LeakFinderError(f"sensitive field {missing[0]!r} is not in the raw batch: read it for the check")
     fields = [_RawField(name, raw[name]) for name in sensitive if raw[name].dtype != pl.Boolean]
     leaks: list[Leak] = []
     for name in out.columns:
@@ -245,9 +243,7 @@ def find_leaks(
         if dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Null):
             continue
         if dtype not in _TEXT:
-            raise LeakFinderError(
-                f"output column {name!r} has a type that cannot be searched: publish text instead"
-            )
+            raise LeakFinderError(f"output column {name!r} has a type that cannot be searched: publish text instead")
         column = _Column(name, out[name], outputs.get(name, _SCAN))
         leaks.extend(column.shape_leaks())
         leaks.extend(column.pattern_leaks())

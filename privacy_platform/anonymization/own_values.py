@@ -83,9 +83,7 @@ def candidates(text: pl.Expr, values: Mapping[str, pl.Expr], least: int = MIN_CH
         low.str.contains(value.str.to_lowercase(), literal=True).fill_null(False) & long_enough(value, least)
         for value in values.values()
     ]
-    encoded = text.str.contains("[%+]") & pl.any_horizontal(
-        [long_enough(value, least) for value in values.values()]
-    )
+    encoded = text.str.contains("[%+]") & pl.any_horizontal([long_enough(value, least) for value in values.values()])
     return pl.any_horizontal(*found, encoded).fill_null(False)
 
 
@@ -110,9 +108,7 @@ def scrub_own(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
             return texts
         return texts.clone().scatter(hits, [_scrub_row(row, names) for row in frame[hits].rows()])
 
-    return pl.struct(text.alias("text"), *fields).map_batches(
-        kernel, return_dtype=pl.String, is_elementwise=True
-    )
+    return pl.struct(text.alias("text"), *fields).map_batches(kernel, return_dtype=pl.String, is_elementwise=True)
 
 
 def _scrub_row(row: tuple[str, ...], names: list[str]) -> str:

@@ -190,9 +190,7 @@ class Hmac(_Base):
     """64 hex digits keyed by a kept key: consistent, so it joins across tables and releases."""
 
     guards: ClassVar[str] = "Reading the value, and guessing it from a list of candidates without the key."
-    leaves: ClassVar[str] = (
-        "Joins every record of the same value by design; whoever holds the key can test candidates."
-    )
+    leaves: ClassVar[str] = "Joins every record of the same value by design; whoever holds the key can test candidates."
     remains: ClassVar[str] = "Pseudonymous: still personal data."
 
     name: Literal["hmac"] = "hmac"
@@ -221,8 +219,7 @@ class Tokenize(_Base):
 
     guards: ClassVar[str] = "Reading or guessing the identifier without the key; analysts cannot reverse it."
     leaves: ClassVar[str] = (
-        "Links all records of a data subject by design; compliance reverses it through the vault "
-        "until erasure."
+        "Links all records of a data subject by design; compliance reverses it through the vault until erasure."
     )
     remains: ClassVar[str] = "Pseudonymous: still personal data, until the subject's vault row is destroyed."
 
@@ -249,9 +246,7 @@ class Generalize(_Base):
     """The value's group at a level of a hierarchy; `*` for values the hierarchy does not know."""
 
     guards: ClassVar[str] = "Singling out by an exact value: many people share a group."
-    leaves: ClassVar[str] = (
-        "A small group, or one combined with other columns, can still single out; see k-anonymity."
-    )
+    leaves: ClassVar[str] = "A small group, or one combined with other columns, can still single out; see k-anonymity."
     remains: ClassVar[str] = "Personal data as long as the record stands for one person; less identifying."
 
     name: Literal["generalize"] = "generalize"
@@ -416,9 +411,7 @@ def _network_v6(addresses: pl.Series) -> pl.Series:
     text, left, right = pl.col("text"), pl.col("left"), pl.col("right")
     groups = r"^(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?$"
     count = {
-        side: pl.when(pl.col(side) == "")
-        .then(0)
-        .otherwise(pl.col(side).str.count_matches(":", literal=True) + 1)
+        side: pl.when(pl.col(side) == "").then(0).otherwise(pl.col(side).str.count_matches(":", literal=True) + 1)
         for side in ("left", "right")
     }
     compressed = right.is_not_null()
@@ -464,15 +457,11 @@ class Bucket(_Base):
     """The range that a number falls into: `25-34`, `65+`."""
 
     guards: ClassVar[str] = "Singling out by an exact number."
-    leaves: ClassVar[str] = (
-        "A sparse range, or one combined with other columns, can still single out; see k-anonymity."
-    )
+    leaves: ClassVar[str] = "A sparse range, or one combined with other columns, can still single out; see k-anonymity."
     remains: ClassVar[str] = "Personal data as long as the record stands for one person; less identifying."
 
     name: Literal["bucket"] = "bucket"
-    edges: tuple[int | float, ...] = Field(
-        min_length=2, description="Lower bounds, ascending; ranges are half open."
-    )
+    edges: tuple[int | float, ...] = Field(min_length=2, description="Lower bounds, ascending; ranges are half open.")
     open_ended: bool = Field(default=True, description="Whether the last edge begins a range without end.")
     labels: tuple[str, ...] | None = None
 
@@ -629,18 +618,13 @@ class Scrub(_Base):
     """Free text or a URL with each personal value in it replaced by a placeholder such as `[EMAIL]`."""
 
     guards: ClassVar[str] = (
-        "E-mail and network addresses, phone, card, account and id numbers typed into text, and the record's "
-        "own names."
+        "E-mail and network addresses, phone, card, account and id numbers typed into text, and the record's own names."
     )
-    leaves: ClassVar[str] = (
-        "Other people's names, unusual spellings, and what the text says about its author."
-    )
+    leaves: ClassVar[str] = "Other people's names, unusual spellings, and what the text says about its author."
     remains: ClassVar[str] = "Treat as personal data: free text can tell who wrote it."
 
     name: Literal["scrub"] = "scrub"
-    own: tuple[FieldName, ...] = Field(
-        default=(), description="The record's own fields to look for in the text."
-    )
+    own: tuple[FieldName, ...] = Field(default=(), description="The record's own fields to look for in the text.")
 
     def expr(
         self,
@@ -654,9 +638,7 @@ class Scrub(_Base):
         scrubbed = patterns.scrub(column.cast(pl.String))
         missing = [name for name in self.own if name not in (context or {})]
         if missing:
-            raise TechniqueError(
-                f"scrub: own names the unknown field {missing[0]!r}; correct it or add the field"
-            )
+            raise TechniqueError(f"scrub: own names the unknown field {missing[0]!r}; correct it or add the field")
         if not self.own:
             return scrubbed
         own = {name: (context or {})[name].cast(pl.String) for name in self.own}

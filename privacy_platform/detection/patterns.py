@@ -61,9 +61,7 @@ class Pattern:
     def regex(self) -> str:
         """The Rust regex with boundaries; groups ``b`` and ``a`` hold what surrounds the hit."""
         also = f"|{self.also_after}" if self.also_after else ""
-        return (
-            f"(?P<b>^|[^{self.before}]{also})(?:{self.core})(?P<a>$|[^.{self.after}]|\\.(?:$|[^0-9A-Za-z]))"
-        )
+        return f"(?P<b>^|[^{self.before}]{also})(?:{self.core})(?P<a>$|[^.{self.after}]|\\.(?:$|[^0-9A-Za-z]))"
 
     @cached_property
     def prefilter(self) -> str:
@@ -155,9 +153,7 @@ def _iban(candidate: str) -> int:
 def _ipv6(candidate: str) -> int:
     """A full or compressed address of at least three groups (``a::b`` is code, not an address)."""
     groups = [group for group in candidate.split(":") if group]
-    if len(groups) < 3 and not (
-        groups and re.fullmatch(r"[23f][0-9a-fA-F]{3}|[fF][0-9a-fA-F]{3}", groups[0])
-    ):
+    if len(groups) < 3 and not (groups and re.fullmatch(r"[23f][0-9a-fA-F]{3}|[fF][0-9a-fA-F]{3}", groups[0])):
         return 0
     try:
         ipaddress.IPv6Address(candidate)
@@ -168,9 +164,7 @@ def _ipv6(candidate: str) -> int:
 
 def _es_dni(candidate: str) -> int:
     """Control letter modulo 23."""
-    number = (
-        int(candidate[:8]) if candidate[0].isdigit() else int(str("XYZ".index(candidate[0])) + candidate[1:8])
-    )
+    number = int(candidate[:8]) if candidate[0].isdigit() else int(str("XYZ".index(candidate[0])) + candidate[1:8])
     return len(candidate) if "TRWAGMYFPDXBNJZSQVHLCKE"[number % 23] == candidate[-1] else 0
 
 
@@ -199,9 +193,7 @@ _PHONE = "|".join(
 )
 
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern(
-        "iban", r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", "[IBAN]", before=r"\w-", after=r"\w-", measure=_iban
-    ),
+    Pattern("iban", r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", "[IBAN]", before=r"\w-", after=r"\w-", measure=_iban),
     Pattern(
         "credit_card",
         r"[2-6][0-9]{12,18}"
@@ -251,9 +243,7 @@ PATTERNS: tuple[Pattern, ...] = (
         before=r"\w.-",
         after=r"\w-",
     ),
-    Pattern(
-        "br_cpf", r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}", "[NATIONAL_ID]", before=r"\w.-", after=r"\w-"
-    ),
+    Pattern("br_cpf", r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}", "[NATIONAL_ID]", before=r"\w.-", after=r"\w-"),
     Pattern(
         "uk_nino",
         r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]",

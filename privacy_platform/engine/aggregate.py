@@ -6,7 +6,7 @@ Pure functions of DataFrames; which columns exist and of what type is settled wh
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+from pyspark.sql import functions as F
 
 from privacy_platform.policy.compile import UNKNOWN
 from privacy_platform.policy.model import AggregatePolicy, Dimension, Measure
@@ -28,7 +28,8 @@ def aggregate(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | No
     for name, span in policy.derive.items():
         window = Window.partitionBy(span.by)
         rows = rows.withColumn(
-            name, (F.unix_micros(F.max(span.span).over(window)) - F.unix_micros(F.min(span.span).over(window))) / 1e6
+            name,
+            (F.unix_micros(F.max(span.span).over(window)) - F.unix_micros(F.min(span.span).over(window))) / 1e6,
         )
     kept = [dimension.column for dimension in policy.dimensions.values() if dimension.required]
     rows = rows.dropna(subset=kept) if kept else rows

@@ -64,7 +64,10 @@ class AnonymizeTask:
         policy = self.policy
         token = policy.token_column
         columns = [token, *policy.clear_fields(), SEALED]
-        chosen = [f'r."{name}"' for name in columns] + [f'v.salt AS "{_SALT}"', f'v.key_version AS "{_VERSION}"']
+        chosen = [f'r."{name}"' for name in columns] + [
+            f'v.salt AS "{_SALT}"',
+            f'v.key_version AS "{_VERSION}"',
+        ]
         joins = [f'LEFT JOIN vault.subjects v ON v.user_token = r."{token}"']
         if self.reference:
             other, key = self.reference.dataset, self.reference.token_column

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 from psycopg import Connection, sql
@@ -20,7 +21,8 @@ from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.checks import CheckOutcome
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING, Release, drop_staging, exclusive, swap
-from privacy_platform.warehouse.tables import count_rows, partition_name, partitions
+from privacy_platform.warehouse.tables import count_rows, partitions
+from privacy_platform.warehouse.views import ensure_views
 
 
 class WarehouseError(PrivacyPlatformError):
@@ -121,6 +123,7 @@ def conclude(
         refuse(connection, table, run, publication.dataset, checks)
     rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
     swap(connection, release, filled, emptied=emptied)
+    ensure_views(connection)
     quarantined = _quarantine(connection, release, publication)
     for record in publication.lineage:
         lineage.record(connection, record)
@@ -138,9 +141,7 @@ def conclude(
     )
 
 
-def refuse(
-    connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]
-) -> None:
+def refuse(connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]) -> None:
     """Drop the staged release, put the failed checks on record, and raise.
 
     Raises:
@@ -153,9 +154,7 @@ def refuse(
             details = {"check": check.name, "message": check.message, **check.figures}
             audit.record(
                 connection,
-                AuditEntry(
-                    AuditAction.CHECK_FAILED, AuditOutcome.REFUSED, dataset, table.qualified, run.id, details
-                ),
+                AuditEntry(AuditAction.CHECK_FAILED, AuditOutcome.REFUSED, dataset, table.qualified, run.id, details),
             )
     connection.commit()
     raise GateError(table, checks)
@@ -204,7 +203,7 @@ def _entries(
     checks: Sequence[CheckOutcome],
     quarantined: int,
 ) -> Iterator[AuditEntry]:
-    where = {"dataset": publication.dataset, "subject_table": table.qualified, "run_id": run.id}
+    where: dict[str, Any] = {"dataset": publication.dataset, "subject_table": table.qualified, "run_id": run.id}
     if publication.keys_used:
         yield AuditEntry(AuditAction.KEY_USE, details={"keys": list(publication.keys_used)}, **where)
     if quarantined:

@@ -134,7 +134,9 @@ def token_of(policy: DatasetPolicy, keyring: Keyring) -> pl.Expr:
 def pseudonym_secrets(keyring: Keyring, release_salt: str) -> Secrets:
     """The keys techniques work with."""
     return Secrets(
-        token_key=keyring.secret(Purpose.TOKEN), hmac_key=keyring.secret(Purpose.HMAC), release_salt=release_salt
+        token_key=keyring.secret(Purpose.TOKEN),
+        hmac_key=keyring.secret(Purpose.HMAC),
+        release_salt=release_salt,
     )
 
 
@@ -148,17 +150,14 @@ def payloads(rows: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
     if not fields:
         return pl.repeat("{}", rows.height, dtype=pl.String, eager=True)
     values = [
-        pl.col(name).dt.to_string("iso:strict") if rows.schema[name].is_temporal() else pl.col(name)
-        for name in fields
+        pl.col(name).dt.to_string("iso:strict") if rows.schema[name].is_temporal() else pl.col(name) for name in fields
     ]
     return rows.select(pl.struct(values).struct.json_encode()).to_series()
 
 
 def _as_rejects(rows: pl.DataFrame, field: str, error: str) -> pl.DataFrame:
     texts = pl.struct(pl.exclude(LINE).cast(pl.String)).struct.json_encode().cast(pl.Binary)
-    return rows.select(
-        LINE, pl.lit(error).alias("error"), pl.lit(field).alias("field"), texts.alias("payload")
-    )
+    return rows.select(LINE, pl.lit(error).alias("error"), pl.lit(field).alias("field"), texts.alias("payload"))
 
 
 def _count(statistics: Statistics, batch: Batch, rows: pl.DataFrame, rejects: pl.DataFrame) -> None:

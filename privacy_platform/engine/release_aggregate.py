@@ -85,9 +85,7 @@ def release_aggregate(
                 for source in sources
             ),
         )
-        return conclude(
-            connection, release, run, publication, filled=(WHOLE,), checks=checks, statistics=statistics
-        )
+        return conclude(connection, release, run, publication, filled=(WHOLE,), checks=checks, statistics=statistics)
 
 
 def _used(policy: AggregatePolicy, source: Table) -> list[str]:
@@ -119,9 +117,7 @@ def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Stat
     frame = pl.from_arrow(arrow)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
     shown = frame.filter(pl.col(PEOPLE) >= policy.minimum_group_size)
-    statistics = Statistics(
-        groups=frame.height, small_groups=frame.height - shown.height, people_in_small_groups=0
-    )
+    statistics = Statistics(groups=frame.height, small_groups=frame.height - shown.height, people_in_small_groups=0)
     statistics["people_in_small_groups"] = int(
         frame.filter(pl.col(PEOPLE) < policy.minimum_group_size)[PEOPLE].sum() or 0
     )

@@ -113,7 +113,14 @@ def release_anonymized(
             keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
         )
         return conclude(
-            connection, release, run, publication, filled=filled, emptied=emptied, checks=checks, statistics=statistics
+            connection,
+            release,
+            run,
+            publication,
+            filled=filled,
+            emptied=emptied,
+            checks=checks,
+            statistics=statistics,
         )
 
 

@@ -30,8 +30,20 @@ from privacy_platform.policy.compile import LANDING_ORDER, raw_table
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
-from privacy_platform.warehouse.checks import CheckOutcome, reconciliation_check, schema_check, staged_rows, tokens_check
-from privacy_platform.warehouse.release import STAGING, Release, index_staging, open_staging, staged_partitions
+from privacy_platform.warehouse.checks import (
+    CheckOutcome,
+    reconciliation_check,
+    schema_check,
+    staged_rows,
+    tokens_check,
+)
+from privacy_platform.warehouse.release import (
+    STAGING,
+    Release,
+    index_staging,
+    open_staging,
+    staged_partitions,
+)
 from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
 
 
@@ -95,9 +107,7 @@ def release_raw(
             quarantine_sources=sources,
             keys_used=(f"token/v{keyring.pinned}", f"sealing/v{keyring.current}"),
         )
-        return conclude(
-            connection, release, run, publication, filled=filled, checks=checks, statistics=statistics
-        )
+        return conclude(connection, release, run, publication, filled=filled, checks=checks, statistics=statistics)
 
 
 def _nothing_new(
@@ -111,7 +121,10 @@ def _nothing_new(
     message = "nothing in landing; the table stands as released"
     names = [check.name for check in (reconciliation_check({"read": 0}),)]
     return unchanged(
-        connection, table, run, [CheckOutcome(n, True, message) for n in (*names, "schema_matches_policy", "tokens_resolve")]
+        connection,
+        table,
+        run,
+        [CheckOutcome(n, True, message) for n in (*names, "schema_matches_policy", "tokens_resolve")],
     )
 
 
@@ -137,9 +150,7 @@ def _place_lines(
     connection.commit()
 
 
-def _merge(
-    connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics
-) -> list[Partition]:
+def _merge(connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics) -> list[Partition]:
     """Leave in staging exactly what the partitions will hold: one record a key, standing ones included."""
     table = release.table
     standing = bool(table_columns(connection, table.zone, table.name))
@@ -203,9 +214,7 @@ def _drop_standing(connection: Connection, release: Release) -> int:
     return dropped
 
 
-def _carry_over(
-    connection: Connection, release: Release, filled: Sequence[Partition], statistics: Statistics
-) -> None:
+def _carry_over(connection: Connection, release: Release, filled: Sequence[Partition], statistics: Statistics) -> None:
     """Copy the standing records of the partitions to be replaced, but those the staged ones replace."""
     table = release.table
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
@@ -214,8 +223,7 @@ def _carry_over(
         standing = count_rows(connection, table.zone, old)
         kept = connection.execute(
             sql.SQL(
-                "INSERT INTO {s} ({c}) SELECT {c} FROM {o} o "
-                "WHERE NOT EXISTS (SELECT 1 FROM {s} s WHERE s.{k} = o.{k})"
+                "INSERT INTO {s} ({c}) SELECT {c} FROM {o} o WHERE NOT EXISTS (SELECT 1 FROM {s} s WHERE s.{k} = o.{k})"
             ).format(
                 s=sql.Identifier(STAGING, release.partition(partition)),
                 o=sql.Identifier(table.zone, old),

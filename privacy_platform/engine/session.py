@@ -7,12 +7,14 @@ cluster. Nothing here needs a `SparkContext`.
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 MASTER_VARIABLE = "PRIVACY_PLATFORM_SPARK_MASTER"
 MEMORY_VARIABLE = "PRIVACY_PLATFORM_SPARK_MEMORY"
+_LOGGING = Path(__file__).resolve().parent / "log4j2.properties"
 
 
 def spark_config() -> dict[str, Any]:
@@ -30,7 +32,9 @@ def spark_config() -> dict[str, Any]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": os.environ.get(MEMORY_VARIABLE, "1g"),
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto",
+        "spark.driver.extraJavaOptions": " ".join(
+            ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}"]
+        ),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",

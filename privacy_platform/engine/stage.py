@@ -24,7 +24,6 @@ from privacy_platform.errors import PrivacyPlatformError
 
 Statistics = Counter[str]
 SplitT = TypeVar("SplitT")
-_ANSWER = pa.schema([("split", pa.int64()), ("statistics", pa.string()), ("error", pa.string())])
 _CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE)
 
 
@@ -52,7 +51,7 @@ def run_stage(
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         enter_worker(environment)
         for batch in batches:
-            for index in batch.column(0).to_pylist():
+            for index in map(int, batch.column(0).to_numpy()):
                 statistics, error = None, None
                 try:
                     statistics = json.dumps(_discreet(task, pieces[index]))
@@ -60,13 +59,15 @@ def run_stage(
                     # No use in trying again: it comes back as an answer, and the stage fails with its words.
                     error = str(refused)
                 yield pa.RecordBatch.from_pydict(
-                    {"split": [index], "statistics": [statistics], "error": [error]}, schema=_ANSWER
+                    {
+                        "split": pa.array([index], pa.int64()),
+                        "statistics": pa.array([statistics], pa.string()),
+                        "error": pa.array([error], pa.string()),
+                    }
                 )
 
     # One partition, so one task, for each split.
-    frame = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(
-        work, "split long, statistics string, error string"
-    )
+    frame = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(work, "split long, statistics string, error string")
     with driver_errors():
         answers = frame.collect()  # one row of counts a split, never data
     errors = sorted({row["error"] for row in answers if row["error"]})
@@ -107,7 +108,10 @@ def driver_errors() -> Iterator[None]:
 
 
 def read_stage(
-    spark: SparkSession, splits: Sequence[SplitT], read: Callable[[SplitT], Iterator[pa.RecordBatch]], schema: str
+    spark: SparkSession,
+    splits: Sequence[SplitT],
+    read: Callable[[SplitT], Iterator[pa.RecordBatch]],
+    schema: str,
 ) -> DataFrame:
     """A DataFrame whose partitions are the splits, read in the workers; `schema` is Spark's DDL."""
     environment = carried_environment()
@@ -116,7 +120,7 @@ def read_stage(
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         enter_worker(environment)
         for batch in batches:
-            for index in batch.column(0).to_pylist():
+            for index in map(int, batch.column(0).to_numpy()):
                 try:
                     yield from read(pieces[index])
                 except Exception as error:

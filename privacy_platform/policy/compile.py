@@ -52,7 +52,7 @@ def raw_table(policy: DatasetPolicy) -> Table:
             COLUMN_TYPES[policy.fields[name].type],
             policy.fields[name].comment,
             pii=policy.fields[name].pii,
-            sensitivity=policy.fields[name].sensitivity,
+            sensitivity=policy.fields[name].sensitivity.value,
             sources=(f"{landing}.{name}",),
         )
         for name in policy.clear_fields()
@@ -94,9 +94,7 @@ def anonymized_table(policy: DatasetPolicy) -> Table:
     outputs = policy.outputs()
     raw = f"raw_{policy.dataset}"
     columns = [_published(policy.fields[name], name, output, raw) for name, output in outputs.items()]
-    columns.append(
-        Column(ANONYMIZED_AT, ColumnType.TIMESTAMP, "When this release was computed.", nullable=False)
-    )
+    columns.append(Column(ANONYMIZED_AT, ColumnType.TIMESTAMP, "When this release was computed.", nullable=False))
     key = outputs[policy.key]
     partition = outputs[policy.partition_by.field] if policy.partition_by else None
     indexes = () if key == policy.token_column else ((policy.token_column,),)

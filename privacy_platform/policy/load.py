@@ -59,9 +59,7 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if key in result:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"`{key}` is written twice", key_node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"`{key}` is written twice", key_node.start_mark)
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
@@ -150,7 +148,9 @@ def _explain(error: Any) -> str:
 
 
 def _cross_checked(
-    datasets: dict[str, DatasetPolicy], aggregates: dict[str, AggregatePolicy], invalid: dict[str, InvalidPolicy]
+    datasets: dict[str, DatasetPolicy],
+    aggregates: dict[str, AggregatePolicy],
+    invalid: dict[str, InvalidPolicy],
 ) -> PolicySet:
     """Move policies that name a table which does not exist to the invalid ones."""
     published = {f"anonymized_{name}": set(policy.outputs().values()) for name, policy in datasets.items()}

@@ -185,9 +185,7 @@ class DatasetPolicy(_Model):
             return
         missing = set(self.privacy_model.quasi_identifiers) - set(self.outputs().values())
         if missing:
-            raise ValueError(
-                f"privacy_model.quasi_identifiers: `{min(missing)}` is not an output column of any field"
-            )
+            raise ValueError(f"privacy_model.quasi_identifiers: `{min(missing)}` is not an output column of any field")
 
     def outputs(self) -> dict[str, str]:
         """Source field → column of the anonymized table, for every field that is published."""
@@ -224,7 +222,9 @@ class DatasetPolicy(_Model):
     def unprotected_fields(self) -> tuple[str, ...]:
         """High and medium fields whose technique lets the value itself through: what must never be published."""
         return tuple(
-            name for name in self.outputs() if self.fields[name].sensitivity.sealed and not self.fields[name].technique.protects
+            name
+            for name in self.outputs()
+            if self.fields[name].sensitivity.sealed and not self.fields[name].technique.protects
         )
 
 
@@ -299,7 +299,9 @@ class AggregatePolicy(_Model):
         for name, measure in self.measures.items():
             for operand in (measure.numerator, measure.denominator):
                 if operand and (operand not in self.measures or self.measures[operand].kind == "ratio"):
-                    raise ValueError(f"measures.{name}: `{operand}` is not a counted or summed measure of this aggregate")
+                    raise ValueError(
+                        f"measures.{name}: `{operand}` is not a counted or summed measure of this aggregate"
+                    )
         clash = set(self.dimensions) & set(self.measures)
         if clash:
             raise ValueError(f"measures.{min(clash)}: a dimension has this name already")

@@ -210,18 +210,13 @@ def _duplicate(
 def _change(frame: pl.DataFrame, dataset: Dataset, rows: I64) -> pl.DataFrame:
     marked = pl.Series(np.isin(np.arange(frame.height), rows))
     if dataset == "users":
-        status = (
-            pl.when(pl.col("account_status") == "active").then(pl.lit("inactive")).otherwise(pl.lit("active"))
-        )
+        status = pl.when(pl.col("account_status") == "active").then(pl.lit("inactive")).otherwise(pl.lit("active"))
         values = [status.alias("account_status"), pl.col("total_purchases") + 1]
     else:
         other = pl.col("browser").replace_strict(_OTHER_BROWSER, default="Chrome").alias("browser")
         values = [other, pl.col("duration_seconds").fill_null(0) + 1]
     return frame.with_columns(
-        pl.when(marked)
-        .then(value)
-        .otherwise(pl.col(value.meta.output_name()))
-        .alias(value.meta.output_name())
+        pl.when(marked).then(value).otherwise(pl.col(value.meta.output_name())).alias(value.meta.output_name())
         for value in values
     )
 

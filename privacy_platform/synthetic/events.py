@@ -65,9 +65,7 @@ class Slice:
 def plan(events: int, end: date, days: int) -> list[Slice]:
     """Slices in the order of time whose rows add up to ``events`` over ``days`` days ending at ``end``."""
     dates = [end - timedelta(days=days - 1 - n) for n in range(days)]
-    bounds = np.floor(
-        np.concatenate([[0.0], draw.cumulative([_WEEKDAYS[d.weekday()] for d in dates])]) * events
-    )
+    bounds = np.floor(np.concatenate([[0.0], draw.cumulative([_WEEKDAYS[d.weekday()] for d in dates])]) * events)
     slices: list[Slice] = []
     edges = [int(bound) for bound in bounds]
     for day, low, high in zip(dates, edges[:-1], edges[1:], strict=True):

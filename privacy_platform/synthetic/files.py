@@ -38,9 +38,7 @@ class OutputFile:
         """Open a temporary file beside ``path``; with a schema it is Parquet, and ``compress`` has no say."""
         self.path = path
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._parquet = (
-            None if schema is None else pq.ParquetWriter(self._temporary, schema, compression="zstd")
-        )
+        self._parquet = None if schema is None else pq.ParquetWriter(self._temporary, schema, compression="zstd")
         self._stream: BinaryIO | None = None if schema is not None else self._temporary.open("wb")
         self._gzip = compress and schema is None
         self._crc = 0
@@ -65,9 +63,7 @@ class OutputFile:
             self._parquet.close()
         if self._stream:
             if self._gzip:
-                self._stream.write(
-                    _GZIP_LAST_BLOCK + struct.pack("<II", self._crc, self._length & 0xFFFFFFFF)
-                )
+                self._stream.write(_GZIP_LAST_BLOCK + struct.pack("<II", self._crc, self._length & 0xFFFFFFFF))
             self._stream.close()
         self._parquet = self._stream = None
 

@@ -56,9 +56,7 @@ _OCTETS = pl.Series([str(i) for i in range(256)])
 _HEXTETS = pl.Series([f"{i:x}" for i in range(1, 1 << 16)])
 _AGES = np.arange(13, 96)
 _AGE_SHARES = draw.cumulative(
-    np.where(
-        _AGES < 18, 0.35 + 0.09 * (_AGES - 13), np.exp(-(((_AGES - 31) / np.where(_AGES < 31, 16, 23)) ** 2))
-    )
+    np.where(_AGES < 18, 0.35 + 0.09 * (_AGES - 13), np.exp(-(((_AGES - 31) / np.where(_AGES < 31, 16, 23)) ** 2)))
     + 0.05 * (_AGES < 80)
     + 0.004
 )
@@ -86,9 +84,7 @@ def ip_texts(first: U64) -> pl.Series:
         return four
     groups = first[six].view(np.uint16).reshape(-1, 4).astype(np.int64) % len(_HEXTETS)
     g = [pl.lit(_HEXTETS.gather(groups[:, k])) for k in (0, 1, 3)]
-    texts = pl.select(
-        pl.concat_str([pl.lit("2001:db8:"), g[0], pl.lit(":"), g[1], pl.lit("::"), g[2]])
-    ).to_series()
+    texts = pl.select(pl.concat_str([pl.lit("2001:db8:"), g[0], pl.lit(":"), g[1], pl.lit("::"), g[2]])).to_series()
     source = np.arange(len(first))
     source[six] = len(first) + np.arange(len(six))
     return pl.concat([four, texts]).gather(source)
@@ -184,11 +180,7 @@ class UserSpace:
                 pl.when(pl.col("style") == 1).then(pl.col("g").str.slice(0, 1)).otherwise(pl.col("g")),
                 pl.lit(pl.Series([".", "", "_", "-"])).gather(pl.col("style")),
                 pl.col("l"),
-                pl.when("none")
-                .then(pl.lit(""))
-                .when("two")
-                .then(pl.col("d").str.zfill(2))
-                .otherwise(pl.col("d")),
+                pl.when("none").then(pl.lit("")).when("two").then(pl.col("d").str.zfill(2)).otherwise(pl.col("d")),
                 pl.lit("@"),
                 pl.col("domain"),
             )
@@ -217,9 +209,7 @@ class UserSpace:
     def _money(self, i: U64, tier: I64, created: I64) -> tuple[I64, F64]:
         months = (self._now - created) / (30.4 * 86_400)
         keenness = np.exp(0.8 * draw.normal(self.seed, "keen", i)) * np.minimum(months / 18, 1.6)
-        purchases = np.floor(_TIER_PURCHASES[tier] * keenness + self._u("purchases", i) * 0.9).astype(
-            np.int64
-        )
+        purchases = np.floor(_TIER_PURCHASES[tier] * keenness + self._u("purchases", i) * 0.9).astype(np.int64)
         order = _TIER_ORDER[tier] * np.exp(0.35 * draw.normal(self.seed, "order", i))
         value = purchases * order + _TIER_FEE[tier] * np.floor(months * self._u("paying", i))
         return purchases, np.round(value, 2)
@@ -237,10 +227,7 @@ class UserSpace:
 
     def prepare_activity(self) -> None:
         """Compute what `pick_active` needs: eight bytes a user."""
-        parts = [
-            self.activity(np.arange(low, min(low + _BATCH, self.users)))
-            for low in range(0, self.users, _BATCH)
-        ]
+        parts = [self.activity(np.arange(low, min(low + _BATCH, self.users))) for low in range(0, self.users, _BATCH)]
         self._activity = draw.cumulative(np.concatenate(parts))
 
     def pick_active(self, u: F64) -> I64:

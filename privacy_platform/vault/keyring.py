@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,15 @@ from typing import Self
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from privacy_platform import settings
 from privacy_platform.errors import PrivacyPlatformError
@@ -108,9 +117,7 @@ class Keyring(BaseModel):
     def rotated(self) -> "Keyring":
         """A keyring with one version more, which seals data subjects seen from now on."""
         version = max(self.masters) + 1
-        return Keyring(
-            current=version, pinned=self.pinned, masters={**self.masters, version: _new_master()}
-        )
+        return Keyring(current=version, pinned=self.pinned, masters={**self.masters, version: _new_master()})
 
 
 def _new_master() -> MasterSecret:
@@ -182,8 +189,6 @@ def save_keyring(keyring: Keyring, *, replace: bool = False) -> Path:
 def ensure_keyring() -> Keyring:
     """The keyring, created on first use; safe when several processes start at once."""
     if not os.environ.get(KEYRING_VARIABLE) and not keyring_path().exists():
-        try:
+        with suppress(KeyringError):  # another process was first
             save_keyring(new_keyring())
-        except KeyringError:  # another process was first
-            pass
     return load_keyring()

@@ -64,9 +64,7 @@ def seal(payloads: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: s
     nonces = (noise[start : start + _NONCE_BYTES] for start in range(0, len(noise), _NONCE_BYTES))
     sealed = [
         nonce + ciphers[key].encrypt(nonce, payload.encode(), _associated(dataset, record))
-        for nonce, key, payload, record in zip(
-            nonces, key_list, payloads.to_list(), records.to_list(), strict=True
-        )
+        for nonce, key, payload, record in zip(nonces, key_list, payloads.to_list(), records.to_list(), strict=True)
     ]
     return pl.Series("sealed", sealed, dtype=pl.Binary)
 

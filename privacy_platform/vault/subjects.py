@@ -17,7 +17,9 @@ _WANTED = "wanted_subject"
 _NEW = "new_subject"
 
 
-def subject_keys(connection: Any, subjects: pl.DataFrame, *, sealing_keys: Mapping[int, str], current: int) -> pl.DataFrame:
+def subject_keys(
+    connection: Any, subjects: pl.DataFrame, *, sealing_keys: Mapping[int, str], current: int
+) -> pl.DataFrame:
     """The data keys of the given subjects, registering those the vault has not seen.
 
     Args:
@@ -40,9 +42,7 @@ def subject_keys(connection: Any, subjects: pl.DataFrame, *, sealing_keys: Mappi
             known = pl.concat([known, _register(cursor, unseen, sealing_keys=sealing_keys, current=current)])
         cursor.execute(f"DROP TABLE {_WANTED}")
     connection.commit()
-    return known.select(
-        "user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key")
-    )
+    return known.select("user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key"))
 
 
 def _register(cursor: Any, unseen: pl.DataFrame, *, sealing_keys: Mapping[int, str], current: int) -> pl.DataFrame:
@@ -59,7 +59,8 @@ def _register(cursor: Any, unseen: pl.DataFrame, *, sealing_keys: Mapping[int, s
     )
     # What stands now is the truth: another task may have registered some of them a moment earlier.
     standing = _fetch(
-        cursor, f"SELECT s.user_token, s.salt, s.key_version FROM {_NEW} n JOIN vault.subjects s USING (user_token)"
+        cursor,
+        f"SELECT s.user_token, s.salt, s.key_version FROM {_NEW} n JOIN vault.subjects s USING (user_token)",
     )
     cursor.execute(f"DROP TABLE {_NEW}")
     return standing

@@ -23,7 +23,7 @@ MINIMUM_GROUP_SIZE = "minimum_group_size"
 
 DESCRIPTIONS: Mapping[str, str] = {
     SCHEMA_MATCHES_POLICY: "Columns and types are the policy's, and the source has no column the policy does not know.",
-    NO_RAW_PII: "No personal value reaches the table: by lineage, by pattern scan, and by comparison with the raw values.",
+    NO_RAW_PII: "No personal value reaches the table: by lineage, pattern scan and comparison with raw values.",
     ROW_COUNT_RECONCILED: "Every row read is published, quarantined, suppressed or a counted duplicate; none is lost.",
     TOKENS_RESOLVE: "Every token belongs to a data subject of the vault, or of the dataset referred to.",
     K_ANONYMITY: "Every combination of the quasi-identifiers is shared by at least k rows (Sweeney 2002).",
@@ -88,12 +88,14 @@ def raw_pii_check(policy: DatasetPolicy, statistics: Mapping[str, int], scanned:
             "raw_value": f"raw values of field {' '.join(what)}",
         }.get(kind, kind)
         problems.append(
-            f"column `{column}` holds {reason} in {statistics[f'leak.{leak}']} rows; give its field a stronger technique"
+            f"column `{column}` holds {reason} in {statistics[f'leak.{leak}']} rows; give its field a "
+            "stronger technique"
         )
     return CheckOutcome(
         NO_RAW_PII,
         not problems,
-        "; ".join(problems) or f"no personal value in {len(scanned)} text columns of {statistics.get('staged', 0)} rows",
+        "; ".join(problems)
+        or f"no personal value in {len(scanned)} text columns of {statistics.get('staged', 0)} rows",
         {
             "identity_paths": len(policy.unprotected_fields()),
             "leaking_columns": len({leak.split(".")[0] for leak in leaking}),
@@ -113,7 +115,9 @@ def reconciliation_check(figures: Mapping[str, int], *, read: str = "read") -> C
     return CheckOutcome(ROW_COUNT_RECONCILED, difference == 0, message, dict(figures))
 
 
-def tokens_check(connection: Connection, release: Release, token: str, *, referred: Table | None = None) -> CheckOutcome:
+def tokens_check(
+    connection: Connection, release: Release, token: str, *, referred: Table | None = None
+) -> CheckOutcome:
     """Every staged token is in the vault, or in the published table of the dataset referred to."""
     target = sql.SQL("vault.subjects") if referred is None else sql.Identifier(referred.zone, referred.name)
     key = sql.Identifier("user_token" if referred is None else referred.key[0])
@@ -155,19 +159,22 @@ def k_anonymity_check(connection: Connection, release: Release, policy: DatasetP
     assert model is not None  # noqa: S101 - only called with a model
     columns = sql.SQL(", ").join(map(sql.Identifier, model.quasi_identifiers))
     row = connection.execute(
-        sql.SQL("SELECT coalesce(min(n), 0), count(*), coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} GROUP BY {}) c").format(
-            sql.Identifier(STAGING, release.staging), columns
-        )
+        sql.SQL(
+            "SELECT coalesce(min(n), 0), count(*), coalesce(sum(n), 0) "
+            "FROM (SELECT count(*) AS n FROM {} GROUP BY {}) c"
+        ).format(sql.Identifier(STAGING, release.staging), columns)
     ).fetchone()
     smallest, classes, rows = map(int, row) if row else (0, 0, 0)
     share = suppressed / (rows + suppressed) if rows + suppressed else 0.0
     problems = []
     if rows and smallest < model.k:
-        problems.append(f"the smallest class of {', '.join(model.quasi_identifiers)} has {smallest} rows, not {model.k}")
+        problems.append(
+            f"the smallest class of {', '.join(model.quasi_identifiers)} has {smallest} rows, not {model.k}"
+        )
     if share > model.suppression_limit:
         problems.append(
-            f"k = {model.k} over {', '.join(model.quasi_identifiers)} would suppress {share:.1%} of the rows, more than "
-            f"{model.suppression_limit:.1%}; generalize one of these columns further or raise suppression_limit"
+            f"k = {model.k} over {', '.join(model.quasi_identifiers)} would suppress {share:.1%} of the rows, more "
+            f"than {model.suppression_limit:.1%}; generalize one of these columns further or raise suppression_limit"
         )
     return CheckOutcome(
         K_ANONYMITY,

@@ -138,9 +138,7 @@ def sql_directory() -> Path:
     for directory in (package / "sql", package.parent / "sql"):
         if (directory / "roles.sql").is_file():
             return directory
-    raise MigrationError(
-        "the migrations (sql/) are missing from the installation: install privacy-platform again"
-    )
+    raise MigrationError("the migrations (sql/) are missing from the installation: install privacy-platform again")
 
 
 @cache
@@ -198,9 +196,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> None:
             [migration.number, migration.name, migration.sha256],
         )
     except psycopg.Error as error:
-        raise MigrationError(
-            f"migration {migration.name} failed and nothing was applied: {_reason(error)}"
-        ) from None
+        raise MigrationError(f"migration {migration.name} failed and nothing was applied: {_reason(error)}") from None
 
 
 def _reason(error: psycopg.Error) -> str:

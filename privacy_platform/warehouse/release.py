@@ -75,9 +75,7 @@ def exclusive(connection: Connection, table: Table) -> Iterator[None]:
     Raises:
         ReleaseBusyError: another run holds it.
     """
-    row = connection.execute(
-        "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]
-    ).fetchone()
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]).fetchone()
     connection.commit()
     if row != (True,):
         raise ReleaseBusyError(f"{table.qualified} is being materialized by another run: wait for it to end.")
@@ -95,13 +93,11 @@ def open_staging(connection: Connection, release: Release) -> None:
     drop_staging(connection, release.table)
     table = release.staged_table
     parent = sql.Identifier(STAGING, release.staging)
-    connection.execute(
-        sql.SQL("CREATE TABLE {} ({}) {}").format(parent, columns_sql(table), partition_by_sql(table))
-    )
+    connection.execute(sql.SQL("CREATE TABLE {} ({}) {}").format(parent, columns_sql(table), partition_by_sql(table)))
     for partition in release.partitions:
-        name = sql.Identifier(STAGING, release.partition(partition))
+        child = sql.Identifier(STAGING, release.partition(partition))
         connection.execute(
-            sql.SQL("CREATE TABLE {} PARTITION OF {} {}").format(name, parent, sql.SQL(partition.bounds))
+            sql.SQL("CREATE TABLE {} PARTITION OF {} {}").format(child, parent, sql.SQL(partition.bounds))
         )
     connection.execute(
         sql.SQL("CREATE TABLE {} (LIKE raw.quarantine INCLUDING DEFAULTS)").format(
@@ -116,9 +112,7 @@ def open_staging(connection: Connection, release: Release) -> None:
     )
     for name in (release.staging, release.quarantine, release.secret):
         connection.execute(
-            sql.SQL("COMMENT ON TABLE {} IS {}").format(
-                sql.Identifier(STAGING, name), sql.Literal(table.qualified)
-            )
+            sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(STAGING, name), sql.Literal(table.qualified))
         )
     connection.commit()
 
@@ -166,17 +160,15 @@ def index_staging(connection: Connection, release: Release, filled: Iterable[Par
         )
         for index in table.indexes:
             connection.execute(
-                sql.SQL("CREATE INDEX ON {} ({})").format(
-                    name, sql.SQL(", ").join(map(sql.Identifier, index))
-                )
+                sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
             )
         if partition.day is not None:
             start, end = partition.range
             # With this in place ATTACH need not scan the partition while it holds its lock.
             connection.execute(
-                sql.SQL(
-                    "ALTER TABLE {} ADD CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {})"
-                ).format(name, start, end, c=sql.Identifier(table.partition_column or ""))
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {})").format(
+                    name, start, end, c=sql.Identifier(table.partition_column or "")
+                )
             )
         connection.execute(sql.SQL("ANALYZE {}").format(name))
     connection.commit()
@@ -220,17 +212,11 @@ def swap(
         staged, final = release.partition(partition), partition_name(table, partition)
         staging = sql.Identifier(STAGING, staged)
         connection.execute(
-            sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(
-                sql.Identifier(STAGING, release.staging), staging
-            )
+            sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(sql.Identifier(STAGING, release.staging), staging)
         )
+        connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(staging, sql.Identifier(table.zone)))
         connection.execute(
-            sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(staging, sql.Identifier(table.zone))
-        )
-        connection.execute(
-            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-                sql.Identifier(table.zone, staged), sql.Identifier(final)
-            )
+            sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(table.zone, staged), sql.Identifier(final))
         )
         connection.execute(
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(
@@ -238,6 +224,4 @@ def swap(
             )
         )
         if partition.day is not None:
-            connection.execute(
-                sql.SQL("ALTER TABLE {} DROP CONSTRAINT day").format(sql.Identifier(table.zone, final))
-            )
+            connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT day").format(sql.Identifier(table.zone, final)))

@@ -28,9 +28,7 @@ def ensure_groups(admin: psycopg.Connection, statements: bytes) -> None:
 
 def ensure_login(admin: psycopg.Connection, login: str, password: str, *, reset: bool) -> None:
     """Create `login` with `password` when missing; set the password of an existing one only with `reset`."""
-    exists = (
-        admin.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [login]).fetchone() is not None
-    )
+    exists = admin.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [login]).fetchone() is not None
     if exists and not reset:
         return
     verifier = admin.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256").decode()
@@ -57,9 +55,7 @@ def ensure_database(admin: psycopg.Connection, database: str, owner: str) -> Non
     known = admin.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", [database]).fetchone()
     if known is None:
         # Only a member may hand a database over; who made the role may become one (PostgreSQL 16 and later).
-        superuser = admin.execute(
-            "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
-        ).fetchone()
+        superuser = admin.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
         if superuser != (True,):
             admin.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner)))
         admin.execute(
@@ -76,6 +72,4 @@ def ensure_database_grants(admin: psycopg.Connection, database: str) -> None:
     groups = sql.SQL(", ").join(sql.Identifier(group) for group in GROUPS.values())
     admin.execute(sql.SQL("GRANT CREATE, CONNECT ON DATABASE {} TO {}").format(name, sql.Identifier(OWNER)))
     admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, groups))
-    admin.execute(
-        sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(name, sql.Identifier(GROUPS[Role.PIPELINE]))
-    )
+    admin.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(name, sql.Identifier(GROUPS[Role.PIPELINE])))

@@ -46,9 +46,7 @@ def partition_name(table: Table, partition: Partition) -> str:
     return f"{table.name}_{partition.suffix}"
 
 
-def ensure_table(
-    connection: Connection, table: Table, *, replacing: Sequence[Partition] | None = None
-) -> None:
+def ensure_table(connection: Connection, table: Table, *, replacing: Sequence[Partition] | None = None) -> None:
     """Create the parent, or make it anew when the policy's columns are others; comments always follow the policy.
 
     Args:
@@ -128,7 +126,7 @@ def table_columns(connection: Connection, schema: str, name: str) -> list[tuple[
         [f'"{schema}"."{name}"'],
     ).fetchall()
     short = {"timestamp with time zone": "timestamptz"}
-    return [(column, short.get(kind, kind)) for column, kind in rows]
+    return [(str(column), short.get(kind, str(kind))) for column, kind in rows]
 
 
 def partitions(connection: Connection, table: Table) -> list[Partition]:
@@ -144,7 +142,5 @@ def count_rows(connection: Connection, schema: str, name: str) -> int:
     """The exact number of rows; 0 when there is no such table."""
     if connection.execute("SELECT to_regclass(%s)", [f'"{schema}"."{name}"']).fetchone() == (None,):
         return 0
-    row = connection.execute(
-        sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))
-    ).fetchone()
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))).fetchone()
     return int(row[0]) if row else 0

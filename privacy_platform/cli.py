@@ -1,0 +1,548 @@
+"""The command line: thin, every command a few calls into the platform; `--json` for machines."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from privacy_platform import settings
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.warehouse.connection import Role
+
+app = typer.Typer(
+    name="privacy-platform",
+    help="From policy files to provably clean zones: raw, anonymized and analytics tables in PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+policy_app = typer.Typer(help="Look at policy files.", no_args_is_help=True)
+keys_app = typer.Typer(
+    help="The keyring. Losing it loses every sealed record and token for good.", no_args_is_help=True
+)
+db_app = typer.Typer(help="The warehouse in PostgreSQL.", no_args_is_help=True)
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+app.add_typer(keys_app, name="keys")
+app.add_typer(db_app, name="db")
+app.add_typer(audit_app, name="audit")
+
+# Output that is not to a terminal is read by programs or kept in logs: never fold it to 80 columns.
+out = Console() if sys.stdout.isatty() else Console(width=160)
+err = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class OutputFormat(StrEnum):
+    """File formats of generated data."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a command whose platform errors end in a line on stderr and exit code 1, never in a traceback."""
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        @group.command(name)
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except PrivacyPlatformError as error:
+                err.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+                raise typer.Exit(1) from None
+
+        return guarded
+
+    return register
+
+
+def show_json(value: object) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; columns that start with `#` are right-aligned."""
+    table = RichTable(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each task that reports (task, done, total); on stderr, so that output stays clean."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        disable=quiet,
+    ) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done, total=total)
+
+        yield report
+
+
+@command(app, "generate")
+def generate(
+    users: Annotated[int, typer.Option(min=0, help="Number of users.")] = 20_000,
+    events: Annotated[int, typer.Option(min=0, help="Number of events.")] = 400_000,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("."),
+    file_format: Annotated[OutputFormat, typer.Option("--format", help="File format.")] = OutputFormat.JSONL,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    dirty: Annotated[float, typer.Option(min=0, max=1, help="Share of rows with planted faults.")] = 0.0,
+    compress: Annotated[bool, typer.Option(help="Write .gz files.")] = False,
+    split_by_day: Annotated[bool, typer.Option(help="One events file a day.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Generate realistic users and events; nobody in them exists."""
+    from privacy_platform.synthetic import generate as generate_data
+
+    with progress_bar(as_json) as report:
+        result = generate_data(
+            users=users,
+            events=events,
+            out=out_dir,
+            format=file_format.value,
+            seed=seed,
+            dirty=dirty,
+            compress=compress,
+            split_by_day=split_by_day,
+            progress=report,
+        )
+    files = [{"path": str(file.path), "rows": file.rows, "bytes": file.size} for file in result.files]
+    if as_json:
+        show_json({"files": files, "planted": dict(result.planted)})
+        return
+    rows = [[str(f["path"]), f"{f['rows']:,}", f"{f['bytes']:,}"] for f in files]
+    show_table("Generated", ["file", "#rows", "#bytes"], rows)
+    for kind, count in result.planted.items():
+        out.print(f"planted {kind}: {count:,}")
+
+
+@command(app, "materialize")
+def materialize(
+    selection: Annotated[str, typer.Argument(help="Dagster's asset selection, e.g. '*' or 'raw_users+'.")],
+    days: Annotated[str, typer.Option(help="FIRST..LAST day for daily tables; by default all days of data.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Materialize tables in this process, recorded in Dagster as a run."""
+    summary = _materialize(selection, _days(days), quiet=as_json)
+    if as_json:
+        show_json(asdict(summary))
+    else:
+        _show_summary(summary)
+    if not summary.succeeded:
+        raise typer.Exit(1)
+
+
+def _days(text: str) -> tuple[date, date] | None:
+    if not text:
+        return None
+    first, _, last = text.partition("..")
+    try:
+        return date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        raise PrivacyPlatformError(f"--days {text}: write it as 2026-06-01..2026-06-30.") from None
+
+
+def _materialize(selection: str, days: tuple[date, date] | None, *, quiet: bool) -> Any:
+    from privacy_platform.definitions import build_definitions
+    from privacy_platform.defs import runs
+    from privacy_platform.defs.instance import open_instance
+    from privacy_platform.policy.load import load_policies
+    from privacy_platform.vault.keyring import ensure_keyring
+
+    ensure_keyring()
+    policies = load_policies()
+    with (
+        open_instance() as instance,
+        Progress(
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=err,
+            disable=quiet,
+        ) as progress,
+    ):
+        tasks: dict[str, Any] = {}
+
+        def report(table: str, state: str) -> None:
+            if table not in tasks:
+                tasks[table] = progress.add_task(table, total=1, state=state)
+            progress.update(tasks[table], state=state, completed=int(state != "running"))
+
+        definitions = build_definitions(policies)
+        return runs.materialize(definitions, policies, instance, selection, days=days, progress=report)
+
+
+def _show_summary(summary: Any) -> None:
+    rows = []
+    for table in summary.tables:
+        passed = sum(table.checks.values())
+        colour = {"published": "green", "failed": "red"}.get(table.status, "yellow")
+        rows.append(
+            [
+                table.zone,
+                table.table,
+                f"[{colour}]{table.status}[/]",
+                f"{table.rows:,}",
+                f"{table.seconds:.1f}",
+                f"{passed}/{len(table.checks)}",
+            ]
+        )
+    show_table(f"Run {summary.run_id}", ["zone", "table", "status", "#rows", "#seconds", "#checks passed"], rows)
+    for table in summary.tables:
+        if table.message:
+            err.print(f"[bold red]{table.table}:[/] {table.message}", highlight=False, soft_wrap=True)
+
+
+DEMO_USERS, DEMO_EVENTS, DEMO_SEED = 20_000, 400_000, 2026
+
+
+@command(app, "demo")
+def demo(
+    users: Annotated[int, typer.Option(min=1, help="Number of users.")] = DEMO_USERS,
+    events: Annotated[int, typer.Option(min=1, help="Number of events.")] = DEMO_EVENTS,
+    as_json: Json = False,
+) -> None:
+    """Generate data, materialize the whole graph, and show what came out."""
+    from privacy_platform.synthetic import generate as generate_data
+
+    started = time.monotonic()
+    folder = settings.home() / "demo"
+    landing = settings.landing()
+    landing.mkdir(parents=True, exist_ok=True, mode=0o700)
+    wanted = {f"{name}-demo-{users}-{events}.jsonl": f"{name}.jsonl" for name in ("users", "events")}
+    if not all((landing / name).exists() for name in wanted):
+        with progress_bar(as_json) as report:
+            generate_data(users=users, events=events, out=folder, seed=DEMO_SEED, progress=report)
+        for stale in {*landing.glob("users-demo-*.jsonl"), *landing.glob("events-demo-*.jsonl")}:
+            stale.unlink()
+        for name, generated in wanted.items():
+            (folder / generated).replace(landing / name)
+    summary = _materialize("*", None, quiet=as_json)
+    document = {
+        "run_id": summary.run_id,
+        "succeeded": summary.succeeded,
+        "seconds": round(time.monotonic() - started, 2),
+        "tables": {t.table: {"zone": t.zone, "rows": t.rows, "seconds": t.seconds} for t in summary.tables},
+        "checks": {f"{t.table}.{name}": passed for t in summary.tables for name, passed in t.checks.items()},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        show_json(document)
+    else:
+        _show_summary(summary)
+    if not summary.succeeded:
+        raise typer.Exit(1)
+    if not as_json:
+        program = _program()
+        out.print("\nTry next:")
+        out.print(f"  {program} up                        # the graph in the Dagster UI", highlight=False)
+        out.print(f"  {program} db url --role analyst     # query the anonymized zone", highlight=False)
+        out.print(f"  {program} audit verify              # prove that the audit log is whole", highlight=False)
+
+
+def _program() -> str:
+    """How the user calls this program from where they are."""
+    path = Path(sys.argv[0])
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return path.name
+
+
+@command(app, "up")
+def up(port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1.")] = 3000) -> None:
+    """Start PostgreSQL, Dagster's web server and its daemon; Ctrl-C ends the latter two."""
+    from privacy_platform.defs.instance import open_instance
+    from privacy_platform.vault.keyring import ensure_keyring
+
+    ensure_keyring()
+    settings.landing().mkdir(parents=True, exist_ok=True, mode=0o700)
+    open_instance().dispose()
+    workspace = ["-m", "privacy_platform.definitions"]
+    bin_folder = Path(sys.executable).parent
+    commands = [
+        [str(bin_folder / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port), *workspace],
+        [str(bin_folder / "dagster-daemon"), "run", *workspace],
+    ]
+    out.print(f"Dagster: http://127.0.0.1:{port}   landing folder: {settings.landing()}", highlight=False)
+    processes = [subprocess.Popen(line, cwd=settings.project_root()) for line in commands]
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    if any(process.returncode not in (0, -signal.SIGTERM, -signal.SIGINT) for process in processes):
+        raise PrivacyPlatformError("Dagster ended by itself; its words are above. Is the port in use? See --port.")
+
+
+@command(app, "down")
+def down() -> None:
+    """Stop the embedded PostgreSQL; data and keys stay."""
+    from privacy_platform.warehouse import embedded
+
+    stopped = embedded.stop(settings.home())
+    out.print("PostgreSQL has stopped." if stopped else "PostgreSQL was not running.")
+
+
+@command(app, "env")
+def env(as_json: Json = False) -> None:
+    """Print what makes `dagster …` work in this shell: eval "$(privacy-platform env)"."""
+    from privacy_platform.defs.instance import instance_environment
+    from privacy_platform.vault.keyring import ensure_keyring
+
+    ensure_keyring()
+    variables = instance_environment()
+    if as_json:
+        show_json(variables)
+        return
+    for name, value in variables.items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+
+
+@command(policy_app, "check")
+def policy_check(
+    files: Annotated[list[Path] | None, typer.Argument(help="Policy files; all in force when none is given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Validate policy files and say what is wrong where."""
+    from privacy_platform.policy.load import InvalidPolicy, load_policies, read_policy
+
+    if files:
+        problems = {str(path): p.message for path in files if isinstance(p := read_policy(path), InvalidPolicy)}
+        names = [str(path) for path in files]
+    else:
+        policies = load_policies()
+        problems = {invalid.path.name: invalid.message for invalid in policies.invalid}
+        names = [*policies.datasets, *policies.aggregates, *problems]
+    if as_json:
+        show_json({"checked": names, "problems": problems})
+    else:
+        for message in problems.values():
+            err.print(f"[red]✗[/] {message}", highlight=False, soft_wrap=True)
+        out.print(f"{len(names) - len(problems)} of {len(names)} policies are valid.")
+    if problems:
+        raise typer.Exit(1)
+
+
+@command(policy_app, "explain")
+def policy_explain(dataset: Annotated[str, typer.Argument(help="Name of the dataset.")], as_json: Json = False) -> None:
+    """Say what becomes of every field, what that protects against and what not."""
+    from privacy_platform.policy.load import PolicyError, load_policies
+
+    policies = load_policies().datasets
+    if dataset not in policies:
+        raise PolicyError(f"There is no dataset `{dataset}`; there are {', '.join(policies)}.")
+    policy = policies[dataset]
+    outputs = policy.outputs()
+    fates = [
+        {
+            "field": name,
+            "sensitivity": str(field.sensitivity),
+            "technique": field.technique.name,
+            "output": outputs.get(name),
+            "protects_against": field.technique.guards,
+            "does_not": field.technique.leaves,
+            "result": field.technique.remains,
+        }
+        for name, field in policy.fields.items()
+    ]
+    if as_json:
+        show_json({"dataset": dataset, "fields": fates})
+        return
+    columns = [
+        "field",
+        "sensitivity",
+        "technique",
+        "published as",
+        "protects against",
+        "does not",
+        "the result is",
+    ]
+    show_table(policy.description, columns, [[str(v) if v else "–" for v in fate.values()] for fate in fates])
+
+
+@command(keys_app, "init")
+def keys_init() -> None:
+    """Create the keyring; back it up where the database is not."""
+    from privacy_platform.vault.keyring import new_keyring, save_keyring
+
+    path = save_keyring(new_keyring())
+    out.print(
+        f"Keyring written to {path}. Back it up: without it sealed records and tokens are lost.",
+        highlight=False,
+    )
+
+
+@command(keys_app, "rotate")
+def keys_rotate() -> None:
+    """Add a version that seals data subjects seen from now on; tokens and keyed hashes keep joining."""
+    from privacy_platform.governance.audit import AuditAction, AuditEntry, record
+    from privacy_platform.vault.keyring import load_keyring, save_keyring
+    from privacy_platform.warehouse.connection import connect
+    from privacy_platform.warehouse.migrations import ensure_warehouse
+
+    ensure_warehouse()
+    rotated = load_keyring().rotated()
+    save_keyring(rotated, replace=True)
+    with connect(Role.PIPELINE) as connection:
+        record(connection, AuditEntry(AuditAction.KEY_ROTATE, details={"version": rotated.current}))
+    out.print(f"Version {rotated.current} seals new data subjects. Back the keyring up again.")
+
+
+@command(db_app, "url")
+def db_url(role: Annotated[Role, typer.Option(help="Whose connection.")] = Role.ANALYST, as_json: Json = False) -> None:
+    """Print the URL of the warehouse for a role, with its password."""
+    from privacy_platform.warehouse.connection import database_url
+    from privacy_platform.warehouse.migrations import ensure_warehouse
+
+    ensure_warehouse()
+    url = database_url(role)
+    show_json({"role": str(role), "url": url}) if as_json else sys.stdout.write(url + "\n")
+
+
+@command(audit_app, "verify")
+def audit_verify(as_json: Json = False) -> None:
+    """Recompute the chain of the audit log; exit 1 when an entry was changed, removed or reordered."""
+    from privacy_platform.governance.audit import verify
+    from privacy_platform.warehouse.connection import connect
+    from privacy_platform.warehouse.migrations import ensure_warehouse
+
+    ensure_warehouse()
+    with connect(Role.COMPLIANCE) as connection:
+        result = verify(connection)
+    if as_json:
+        show_json(
+            {"ok": result.ok, "entries": result.entries, "problem": result.problem, "seq": result.seq,
+             "head": {"seq": result.head.seq, "hash": result.head.hash.hex()}}
+        )  # fmt: skip
+    elif result.ok:
+        out.print(f"The audit log is whole: {result.entries:,} entries, head {result.head.hash.hex()[:16]}….")
+        out.print("Keep the head elsewhere: it proves later that nothing before it was rewritten.")
+    else:
+        err.print(f"[bold red]Entry {result.seq} of the audit log is {result.problem}.[/]")
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@command(audit_app, "show")
+def audit_show(limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20, as_json: Json = False) -> None:
+    """Show the latest entries of the audit log; the look itself is recorded."""
+    from privacy_platform.governance.audit import AuditAction, AuditEntry, entries, record
+    from privacy_platform.warehouse.connection import connect
+    from privacy_platform.warehouse.migrations import ensure_warehouse
+
+    ensure_warehouse()
+    with connect(Role.COMPLIANCE) as connection:
+        found = entries(connection, limit=limit)
+        record(
+            connection,
+            AuditEntry(AuditAction.RESTRICTED_READ, details={"read": "audit log", "rows": len(found)}),
+        )
+    if as_json:
+        show_json([{**asdict(e), "prev_hash": e.prev_hash.hex(), "hash": e.hash.hex()} for e in found])
+        return
+    rows = [
+        [str(e.seq), f"{e.at:%Y-%m-%d %H:%M:%S}", e.actor, e.action, e.subject_table or e.dataset or "", e.outcome,
+         ", ".join(f"{k}={v}" for k, v in e.details.items())[:80]]
+        for e in found
+    ]  # fmt: skip
+    show_table("Audit log", ["#seq", "at (UTC)", "actor", "action", "what", "outcome", "details"], rows)
+
+
+@command(app, "lineage")
+def lineage(
+    table: Annotated[
+        str | None, typer.Argument(help="Table, e.g. anonymized.anonymized_users; all when left out.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show what was made from what, by which run; the look itself is recorded."""
+    from privacy_platform.governance import audit
+    from privacy_platform.governance import lineage as governance
+    from privacy_platform.warehouse.connection import connect
+    from privacy_platform.warehouse.migrations import ensure_warehouse
+
+    ensure_warehouse()
+    with connect(Role.COMPLIANCE) as connection:
+        found = governance.entries(connection, target=table, limit=limit)
+        details = {"read": "lineage", "rows": len(found)}
+        audit.record(connection, audit.AuditEntry(audit.AuditAction.RESTRICTED_READ, details=details))
+    if as_json:
+        show_json([asdict(entry) for entry in found])
+        return
+    rows = [
+        [f"{e.recorded_at:%Y-%m-%d %H:%M:%S}", e.source, e.target, e.transformation, f"{e.records_in:,}",
+         f"{e.records_out:,}", e.run_id[:8]]
+        for e in found
+    ]  # fmt: skip
+    show_table("Lineage", ["at (UTC)", "source", "target", "transformation", "#in", "#out", "run"], rows)
+
+
+@command(app, "doctor")
+def doctor(as_json: Json = False) -> None:
+    """Look whether everything a run needs is there."""
+    from privacy_platform.doctor import examine
+
+    findings = examine()
+    if as_json:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        rows = [["[green]ok[/]" if f.ok else "[red]no[/]", f.name, f.detail] for f in findings]
+        show_table("Doctor", ["", "what", "detail"], rows)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of `python -m privacy_platform.cli`."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning")
+    app()
+
+
+if __name__ == "__main__":
+    main()

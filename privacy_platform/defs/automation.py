@@ -1,0 +1,158 @@
+"""What starts runs by itself: the landing sensor, and a daily schedule that is off by default.
+
+The sensor's cursor maps each landing file to the version last requested, so every version of a file starts a run once.
+It reads the days an event file holds, never anything else of it, and puts only file names and days into the run.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from privacy_platform import settings
+from privacy_platform.defs.assets import landing_names, today
+from privacy_platform.engine.sources.files import days_in_file
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.policy.compile import raw_table
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.migrations import ensure_warehouse
+from privacy_platform.warehouse.tables import partitions
+
+SETTLED_SECONDS = 2.0
+SCANNED_BYTES = 2**30
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def landing_sensor(policies: PolicySet) -> dg.SensorDefinition:
+    """Requests one run for all files that are new, or new versions, since the last look."""
+
+    @dg.sensor(
+        name="landing_files",
+        target=dg.AssetSelection.all(),
+        minimum_interval_seconds=10,
+        description="New or changed files in the landing folder start the run of their dataset and all downstream.",
+    )
+    def landing_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        seen: dict[str, str] = _cursor(context.cursor)
+        found = {dataset: new_files(policy, seen) for dataset, policy in policies.datasets.items()}
+        found = {dataset: files for dataset, files in found.items() if files}
+        if not found:
+            return dg.SkipReason(f"Nothing new in {settings.landing()}.")
+        versions = {path.name: version(path) for files in found.values() for path in files}
+        request = run_request(policies, found, versions)
+        return dg.SensorResult(run_requests=[request], cursor=json.dumps(seen | versions, sort_keys=True))
+
+    return landing_files
+
+
+def _cursor(text: str | None) -> dict[str, str]:
+    """The versions seen; a cursor that cannot be read counts as none, which lands files again: that changes nothing."""
+    try:
+        seen = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return {str(k): str(v) for k, v in seen.items()} if isinstance(seen, dict) else {}
+
+
+def version(path: Path) -> str:
+    """What tells one version of a file from the next."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def new_files(policy: DatasetPolicy, seen: Mapping[str, str]) -> list[Path]:
+    """Files of a dataset in a version not seen yet; a file still being written waits for the next look."""
+    settled = time.time() - SETTLED_SECONDS
+    return [
+        path
+        for path in landing_names(policy, settings.landing())
+        if seen.get(path.name) != version(path) and path.stat().st_mtime < settled
+    ]
+
+
+def run_request(policies: PolicySet, found: Mapping[str, Sequence[Path]], versions: Mapping[str, str]) -> dg.RunRequest:
+    """The run for the given new files: their raw tables and everything that is made from them."""
+    days = days_touched(policies, found)
+    names = selected_tables(policies, list(found), partitioned=bool(days))
+    config = {
+        f"raw_{dataset}": {"config": {"files": [path.name for path in files]}}
+        for dataset, files in found.items()
+        if f"raw_{dataset}" in names
+    }
+    tags = {RANGE_START: str(min(days)), RANGE_END: str(max(days))} if days else {}
+    key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()
+    return dg.RunRequest(
+        run_key=key,
+        asset_selection=[dg.AssetKey(name) for name in names],
+        run_config={"ops": config},
+        tags=tags,
+    )
+
+
+def selected_tables(policies: PolicySet, datasets: Sequence[str], *, partitioned: bool) -> list[str]:
+    """The raw tables of the datasets and all tables downstream of them; daily ones only where days are known."""
+    tables = {f"raw_{name}" for name in datasets} | {f"anonymized_{name}" for name in datasets}
+    tables |= {
+        f"anonymized_{name}"
+        for name, policy in policies.datasets.items()
+        if policy.references and policy.references.dataset in datasets
+    }
+    if not partitioned:
+        tables -= {f"{z}_{n}" for n, p in policies.datasets.items() if p.partition_by for z in ("raw", "anonymized")}
+    tables |= {
+        name
+        for name, policy in policies.aggregates.items()
+        if policy.source in tables or (policy.join is not None and policy.join.table in tables)
+    }
+    if not partitioned:
+        daily = {f"anonymized_{name}" for name, p in policies.datasets.items() if p.partition_by}
+        tables -= {name for name, policy in policies.aggregates.items() if policy.source in daily}
+    return sorted(tables)
+
+
+def days_touched(policies: PolicySet, found: Mapping[str, Sequence[Path]]) -> set[date]:
+    """The days a run has to compute: those in the new files, and the standing ones that refer to a new dataset."""
+    days: set[date] = set()
+    for name, policy in policies.datasets.items():
+        rule = policy.partition_by
+        if rule is None:
+            continue
+        for path in found.get(name, ()):
+            if path.stat().st_size > SCANNED_BYTES:
+                return {rule.start, today()}
+            days |= {day for day in days_in_file(path, rule.field) if rule.start <= day <= today()}
+        if policy.references and policy.references.dataset in found:
+            days |= standing_days(policy)
+    return days
+
+
+def standing_days(policy: DatasetPolicy) -> set[date]:
+    """The days of a dataset that have landed."""
+    try:
+        ensure_warehouse()
+        with connect(Role.PIPELINE) as connection:
+            return {p.day for p in partitions(connection, raw_table(policy)) if p.day is not None}
+    except PrivacyPlatformError:
+        return set()
+
+
+def daily_schedule(policies: PolicySet) -> dg.ScheduleDefinition:
+    """Materializes everything for yesterday and today, at three in the morning; off until switched on."""
+
+    @dg.schedule(
+        name="daily",
+        cron_schedule="0 3 * * *",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Everything, with yesterday's and today's partitions, at 03:00 UTC.",
+    )
+    def daily() -> dg.RunRequest:
+        return dg.RunRequest(tags={RANGE_START: str(today() - timedelta(days=1)), RANGE_END: str(today())})
+
+    return daily

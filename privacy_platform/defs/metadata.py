@@ -1,0 +1,105 @@
+"""What Dagster shows of a table: schema, lineage, the fate of each field, figures. Names and counts, never values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from privacy_platform.engine.gate import ReleaseReport
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.tables import Table
+from privacy_platform.warehouse.checks import DESCRIPTIONS, CheckOutcome
+
+MetadataValue = dg.MetadataValue
+
+
+def definition_metadata(table: Table, upstream: Mapping[str, Table]) -> dict[str, Any]:
+    """Metadata of the asset itself, known from the policy alone."""
+    return {
+        "dagster/table_name": table.qualified,
+        "dagster/column_schema": column_schema(table),
+        "dagster/column_lineage": column_lineage(table, upstream),
+    }
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """Columns with comment, and a tag that says whether and how a column is personal."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=column.type.value,
+                description=column.comment,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable and column.name not in table.primary_key,
+                    unique=table.primary_key == (column.name,),
+                ),
+                tags={} if column.pii == "none" else {"pii": column.pii, "sensitivity": column.sensitivity},
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def column_lineage(table: Table, upstream: Mapping[str, Table]) -> dg.TableColumnLineage:
+    """For each column, the upstream assets' columns it is computed from."""
+    deps: dict[str, list[dg.TableColumnDep]] = {}
+    for column in table.columns:
+        for source in column.sources:
+            asset, _, name = source.partition(".")
+            deps.setdefault(column.name, []).append(dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=name))
+    return dg.TableColumnLineage(deps_by_column=deps)
+
+
+def technique_table(policy: DatasetPolicy) -> dg.TableMetadataValue:
+    """What was done to each field."""
+    outputs = policy.outputs()
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "field": name,
+                    "pii": field.pii,
+                    "sensitivity": str(field.sensitivity),
+                    "technique": field.technique.name,
+                    "published as": outputs.get(name, "(not published)"),
+                }
+            )
+            for name, field in policy.fields.items()
+        ]
+    )
+
+
+def report_metadata(report: ReleaseReport) -> dict[str, Any]:
+    """Metadata of one materialization."""
+    figures = {name.replace("_", " "): count for name, count in sorted(report.statistics.items()) if "." not in name}
+    return {
+        "dagster/row_count": report.table_rows,
+        "dagster/column_schema": column_schema(report.table),
+        "dagster/column_lineage": column_lineage(report.table, {}),
+        "released": report.released,
+        "released rows": report.rows,
+        "released partitions": len(report.partitions),
+        "seconds": round(report.seconds, 2),
+        **figures,
+    }
+
+
+def check_specs(asset: dg.AssetKey, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    """The specs of the given checks, all blocking."""
+    return [dg.AssetCheckSpec(name=name, asset=asset, description=DESCRIPTIONS[name], blocking=True) for name in names]
+
+
+def check_results(asset: dg.AssetKey, outcomes: Sequence[CheckOutcome]) -> list[dg.AssetCheckResult]:
+    """Outcomes as Dagster's results."""
+    return [
+        dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=outcome.name,
+            passed=outcome.passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=outcome.message,
+            metadata=dict(outcome.figures),
+        )
+        for outcome in outcomes
+    ]
