@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from privacy_platform import settings
 from privacy_platform.anonymization.techniques import Generalize
-from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
+from privacy_platform.errors import PrivacyPlatformError, SettingsError
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join
 
 PACKAGED = Path(__file__).resolve().parent.parent / "policies"
 
@@ -58,6 +58,8 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, "a name is not text", key_node.start_mark)
         if key in result:
             raise yaml.constructor.ConstructorError(None, None, f"`{key}` is written twice", key_node.start_mark)
         result[key] = loader.construct_object(value_node, deep=True)
@@ -75,6 +77,10 @@ def load_policies(folders: Iterable[Path] | None = None) -> PolicySet:
     """
     if folders is None:
         user = settings.user_policies()
+        if user and not user.is_dir():
+            raise SettingsError(
+                f"{settings.POLICIES_VARIABLE}: there is no folder {user}; make it, or correct the variable"
+            )
         folders = [PACKAGED, *([user] if user else [])]
     datasets: dict[str, DatasetPolicy] = {}
     aggregates: dict[str, AggregatePolicy] = {}
@@ -121,10 +127,14 @@ def read_policy(path: Path) -> DatasetPolicy | AggregatePolicy | InvalidPolicy:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         message = f"{path.name}, line {line}: not valid YAML: {error.problem or 'unreadable'}"
+    except yaml.YAMLError:
+        message = f"{path.name}: holds characters that YAML does not allow; save it as plain text"
     except (UnicodeDecodeError, OSError) as error:
         message = f"{path.name}: cannot be read ({type(error).__name__}); save it as UTF-8"
     except ValidationError as error:
         message = f"{path.name}: " + "; ".join(_explain(e) for e in error.errors()[:5])
+    except ValueError as error:  # YAML takes 2026-13-45 for a date
+        message = f"{path.name}: not valid YAML: {error}"
     except PrivacyPlatformError as error:
         message = str(error) if str(error).startswith(path.name) else f"{path.name}: {error}"
     return InvalidPolicy(name=name, path=path, is_aggregate=is_aggregate, message=message)
@@ -153,11 +163,11 @@ def _cross_checked(
     invalid: dict[str, InvalidPolicy],
 ) -> PolicySet:
     """Move policies that name a table which does not exist to the invalid ones."""
-    published = {f"anonymized_{name}": set(policy.outputs().values()) for name, policy in datasets.items()}
-    for name, dataset in list(datasets.items()):
-        problem = _dataset_problem(dataset, datasets)
-        if problem:
-            _reject(datasets, invalid, name, False, problem)
+    # Until nothing changes: a dataset that goes takes those with it that refer to it.
+    while problems := {n: p for n, d in datasets.items() if (p := _dataset_problem(d, datasets))}:
+        for name, said in problems.items():
+            _reject(datasets, invalid, name, False, said)
+    published = {f"anonymized_{name}": policy for name, policy in datasets.items()}
     for name, aggregate in list(aggregates.items()):
         problem = _aggregate_problem(aggregate, published)
         if problem:
@@ -185,21 +195,39 @@ def _dataset_problem(dataset: DatasetPolicy, datasets: dict[str, DatasetPolicy])
         return None
     other = datasets.get(dataset.references.dataset)
     if other is None:
-        return f"references.dataset: there is no dataset `{dataset.references.dataset}`"
-    missing = set(dataset.subject_fields()) - set(other.fields)
-    return f"`subject.{min(missing)}` is not a field of {other.dataset}" if missing else None
+        return f"references.dataset: there is no dataset `{dataset.references.dataset}` with a valid policy"
+    if other.key != other.subject:
+        return (
+            f"references.dataset: {other.dataset} has several records a subject; refer to one whose key is its subject"
+        )
+    if _refers_to_itself(dataset, datasets):
+        return f"references.dataset: {other.dataset} depends on {dataset.dataset} in turn; remove one of the references"
+    missing = set(dataset.subject_fields()) - set(other.sealed_fields())
+    if missing:
+        return f"`subject.{min(missing)}` is not a field of sensitivity high or medium of {other.dataset}"
+    return None
 
 
-def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, set[str]]) -> str | None:
+def _refers_to_itself(dataset: DatasetPolicy, datasets: dict[str, DatasetPolicy]) -> bool:
+    seen: set[str] = set()
+    following: DatasetPolicy | None = dataset
+    while following and following.references and following.references.dataset not in seen:
+        seen.add(following.references.dataset)
+        following = datasets.get(following.references.dataset)
+    return dataset.dataset in seen
+
+
+def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, DatasetPolicy]) -> str | None:
     if aggregate.source not in published:
         return f"source: there is no table `{aggregate.source}`; an aggregate reads an anonymized table"
-    available = {*published[aggregate.source], *aggregate.derive}
+    source = published[aggregate.source]
+    if aggregate.unit != source.token_column:
+        return f"unit: must be `{source.token_column}`, the people of {aggregate.source}, or group sizes say nothing"
+    available = {*source.outputs().values(), *aggregate.derive}
     if aggregate.join:
-        if aggregate.join.table not in published:
-            return f"join.table: there is no table `{aggregate.join.table}`"
-        missing = {aggregate.join.by, *aggregate.join.columns} - published[aggregate.join.table]
-        if missing:
-            return f"join: {aggregate.join.table} has no column `{min(missing)}`"
+        problem = _join_problem(aggregate.join, available, published)
+        if problem:
+            return problem
         available |= set(aggregate.join.columns)
     wanted = {aggregate.unit} | {d.column for d in aggregate.dimensions.values()}
     for span in aggregate.derive.values():
@@ -208,3 +236,17 @@ def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, set[str]
         wanted |= {c for c in (measure.column, measure.times, measure.once_per) if c} | set(measure.where)
     unknown = wanted - available
     return f"`{min(unknown)}` is not a column of {aggregate.source} or its join" if unknown else None
+
+
+def _join_problem(join: Join, available: set[str], published: dict[str, DatasetPolicy]) -> str | None:
+    if join.table not in published:
+        return f"join.table: there is no table `{join.table}`"
+    other = published[join.table]
+    columns = other.outputs()
+    missing = {join.by, *join.columns} - set(columns.values())
+    if missing:
+        return f"join: {join.table} has no column `{min(missing)}`"
+    if join.by not in available or join.by != columns[other.key]:
+        return f"join.by: must be `{columns[other.key]}`, the key of {join.table}, and a column of the source"
+    clash = set(join.columns) & available
+    return f"join.columns: the source has a column `{min(clash)}` already" if clash else None

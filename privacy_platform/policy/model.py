@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from privacy_platform.anonymization.techniques import Scrub, Suppress, Technique, Tokenize
+from privacy_platform.anonymization.techniques import Keep, Scrub, Suppress, Technique, Tokenize, Truncate
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 # Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
@@ -133,6 +133,12 @@ class DatasetPolicy(_Model):
         self._require_field("key", self.key)
         if not isinstance(self.fields[self.subject].technique, Tokenize):
             raise ValueError(f"fields.{self.subject}: the subject field needs `technique: tokenize`")
+        if not self.fields[self.subject].sensitivity.sealed:
+            raise ValueError(
+                f"fields.{self.subject}: the subject must be of sensitivity high or medium; else raw records show it in clear"
+            )
+        if self.key not in self.outputs():
+            raise ValueError(f"fields.{self.key}: the key must be published; choose another technique than suppress")
         if self.key != self.subject and self.fields[self.key].sensitivity.sealed:
             raise ValueError(
                 f"fields.{self.key}: the key must be the subject or of sensitivity low or none; records are found by it"
@@ -140,6 +146,8 @@ class DatasetPolicy(_Model):
         if self.partition_by and self.on_duplicate != "first":
             raise ValueError("on_duplicate: a partitioned dataset keeps the `first` record of a key; say so")
         self._outputs_unique()
+        self._raw_columns_unique()
+        self._techniques_fit_types()
         self._own_fields_exist()
         self._partition_readable()
         self._quasi_identifiers_published()
@@ -157,6 +165,30 @@ class DatasetPolicy(_Model):
             if output in seen:
                 raise ValueError(f"fields.{name}: output `{output}` is taken by {seen[output]}; name another one")
             seen[output] = name
+
+    def _raw_columns_unique(self) -> None:
+        for name in self.clear_fields():
+            if name in RESERVED:
+                raise ValueError(f"fields.{name}: the platform adds a column of this name; name the field otherwise")
+            if name == self.token_column:
+                raise ValueError(
+                    f"fields.{self.subject}: output `{name}` is the name of another field, which the raw table keeps in "
+                    "clear; name another one"
+                )
+        if LINE in self.fields:
+            raise ValueError(f"fields.{LINE}: the platform adds a column of this name; name the field otherwise")
+
+    def _techniques_fit_types(self) -> None:
+        for name, field in self.fields.items():
+            technique = field.technique
+            if isinstance(technique, Truncate):
+                shorter = technique.unit in ("second", "minute", "hour")
+                if field.type is not SourceType.TIMESTAMP and (field.type is not SourceType.DATE or shorter):
+                    raise ValueError(
+                        f"fields.{name}: `truncate` to the {technique.unit} does not fit type {field.type}"
+                    )
+            if isinstance(technique, Suppress) and technique.value and field.type is not SourceType.STRING:
+                raise ValueError(f"fields.{name}: a {field.type} cannot show `{technique.value}`; leave `value` out")
 
     def _own_fields_exist(self) -> None:
         for name, field in self.fields.items():
@@ -178,6 +210,14 @@ class DatasetPolicy(_Model):
             raise ValueError(
                 f"fields.{self.partition_by.field}: the partitioning field must be of sensitivity low or none and "
                 "published, since partitions show its day"
+            )
+
+        technique = field.technique
+        within_day = isinstance(technique, Truncate) and technique.unit in ("second", "minute", "hour", "day")
+        if not (isinstance(technique, Keep) or within_day):
+            raise ValueError(
+                f"fields.{self.partition_by.field}: the partitioning field must keep its day; use `keep`, or `truncate` to "
+                "the day or less"
             )
 
     def _quasi_identifiers_published(self) -> None:
@@ -229,6 +269,9 @@ class DatasetPolicy(_Model):
 
 
 ANONYMIZED_AT = "anonymized_at"
+LINE = "landing_line"
+# Columns that a raw table has whatever its policy says.
+RESERVED = ("landing_order", "landed_at", "sealed")
 SUBJECT_PREFIX = "subject."
 
 
@@ -239,6 +282,12 @@ class Dimension(_Model):
     truncate: Literal["day", "month"] | None = None
     required: bool = False
     comment: str
+
+    @model_validator(mode="after")
+    def _dates_are_required(self) -> Self:
+        if self.truncate and not self.required:
+            raise ValueError("a truncated dimension needs `required: true`, since no date can be shown as `unknown`")
+        return self
 
 
 class Span(_Model):

@@ -43,6 +43,10 @@ def data_keys(salts: pl.Series, versions: pl.Series, sealing_keys: Mapping[int, 
     frame = pl.DataFrame({"salt": salts, "version": versions})
     key = pl.lit(None, dtype=pl.Binary)
     for version in frame["version"].drop_nulls().unique():
+        if version not in sealing_keys:
+            raise SealError(
+                f"The keyring lacks version {version}, which sealed some records: restore the newer keyring."
+            )
         derived = pl.col("salt").chash.hmac_sha256(key=sealing_keys[version]).str.decode("hex")  # type: ignore[attr-defined]
         key = pl.when(pl.col("version") == version).then(derived).otherwise(key)
     return frame.select(pl.when(pl.col("salt").is_null()).then(None).otherwise(key).alias("data_key")).to_series()
@@ -82,7 +86,7 @@ def unseal(sealed: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: s
             ciphers[key].decrypt(value[:_NONCE_BYTES], value[_NONCE_BYTES:], _associated(dataset, record))
             for value, key, record in zip(sealed.to_list(), key_list, records.to_list(), strict=True)
         ]
-    except InvalidTag:
+    except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
         raise SealError(
             f"A sealed record of {dataset} does not open: it was altered, or the keyring is not the one that "
             "sealed it. Restore the keyring, or the table, from backup."

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from privacy_platform.policy.model import LINE as LINE
 from privacy_platform.policy.model import SourceType
 
-LINE = "landing_line"
 REJECT_SCHEMA = {LINE: pl.Int64(), "error": pl.String(), "field": pl.String(), "payload": pl.Binary()}
 TYPES: Mapping[SourceType, pl.DataType] = {
     SourceType.STRING: pl.String(),
