@@ -48,7 +48,9 @@ down: ## Stop the server mode; its volumes (data, keys) stay
 .env:
 	@echo "There is no .env with the secrets of the server mode. Make it from .env.example, which says how." >&2; exit 1
 
-lock: setup ## Resolve requirements.lock again from pyproject.toml (UPGRADE=1: to the newest versions)
+lock: ## Resolve requirements.lock again from pyproject.toml (UPGRADE=1: to the newest versions)
+	@# Not after `setup`, which refuses an environment that the old lock and the new pyproject.toml disagree about.
+	@[ -x $(BIN)/uv ] || scripts/bootstrap.sh
 	@# What the set-up installs and builds the project with belongs to the lock too.
 	@printf 'editables\nhatchling\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
