@@ -288,11 +288,13 @@ def _program() -> str:
 def up(port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1.")] = 3000) -> None:
     """Start PostgreSQL, Dagster's web server and its daemon; Ctrl-C ends the latter two."""
     from privacy_platform.defs.instance import open_instance
+    from privacy_platform.defs.runs import fail_abandoned_runs
     from privacy_platform.vault.keyring import ensure_keyring
 
     ensure_keyring()
     settings.landing().mkdir(parents=True, exist_ok=True, mode=0o700)
-    open_instance().dispose()
+    with open_instance() as instance:
+        fail_abandoned_runs(instance)
     workspace = ["-m", "privacy_platform.definitions"]
     bin_folder = Path(sys.executable).parent
     commands = [

@@ -26,7 +26,7 @@ from privacy_platform.defs.resources import SparkResource, WarehouseResource
 from privacy_platform.engine import release_aggregate, release_anonymized, release_raw
 from privacy_platform.engine.gate import GateError, ReleaseReport, Run, WarehouseError
 from privacy_platform.engine.sources.files import landing_files
-from privacy_platform.engine.stage import StageError
+from privacy_platform.engine.stage import StageError, place_of
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.compile import aggregate_table, anonymized_table, raw_table
 from privacy_platform.policy.load import InvalidPolicy, PolicySet
@@ -257,6 +257,10 @@ def _released(
         raise dg.Failure(description=str(error)) from None
     except PrivacyPlatformError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
+    except Exception as error:
+        # A library's own message can hold values of the data, and Dagster keeps messages for long.
+        where = place_of(error)
+        raise dg.Failure(description=f"{key.to_user_string()} was not published: {where}. Please report it.") from None
     yield dg.MaterializeResult(
         asset_key=key,
         metadata={**report_metadata(report), **(metadata or {})},

@@ -1,5 +1,6 @@
 """Running assets from the command line: one Dagster run in this process, with its progress and its summary."""
 
+import os
 import threading
 import time
 import uuid
@@ -10,6 +11,7 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 
 from privacy_platform import settings
@@ -31,6 +33,7 @@ _STATES = {
     DagsterEventType.STEP_SKIPPED: "skipped",
 }
 _POLL_SECONDS = 0.3
+PROCESS_TAG = "privacy_platform/process"
 
 
 class RunError(PrivacyPlatformError):
@@ -95,7 +98,9 @@ def materialize(
     days = days or (known_days(policies) if daily else None)
     if daily and days is None:
         chosen -= daily
-    tags = {RANGE_START: str(days[0]), RANGE_END: str(days[1])} if days and daily else {}
+    fail_abandoned_runs(instance)
+    tags = {PROCESS_TAG: str(os.getpid())}
+    tags |= {RANGE_START: str(days[0]), RANGE_END: str(days[1])} if days and daily else {}
     if not chosen:
         raise RunError("No day of data is in landing or in the raw zone: land a file first, or give --days.")
     job = definitions.resolve_implicit_job_def_def_for_assets(list(chosen))
@@ -113,6 +118,14 @@ def materialize(
         )
     tables = tuple(_table(instance, run_id, definitions, key) for key in _in_order(definitions, chosen))
     return RunSummary(run_id, result.success, round(time.monotonic() - started, 2), tables)
+
+
+def fail_abandoned_runs(instance: DagsterInstance) -> None:
+    """Report runs of this command whose process is gone as failed: they would hold their pool's place for ever."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]), limit=100):
+        process = run.tags.get(PROCESS_TAG, "")
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            instance.report_run_failed(run, "The process of this run has ended without a word.")
 
 
 def known_days(policies: PolicySet) -> tuple[date, date] | None:

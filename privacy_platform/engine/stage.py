@@ -84,10 +84,11 @@ def _discreet(task: Callable[[SplitT], Any], piece: SplitT) -> Any:
     except PrivacyPlatformError:
         raise
     except Exception as error:
-        raise RuntimeError(_place(error)) from None
+        raise RuntimeError(place_of(error)) from None
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
+    """Kind and place of an error, in words that hold no value of the data, as a library's own message may."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = next((f for f in reversed(frames) if "privacy_platform" in f.filename), frames[-1])
     return f"{type(error).__name__} in {os.path.basename(ours.filename)}, line {ours.lineno}"
@@ -124,7 +125,7 @@ def read_stage(
                 try:
                     yield from read(pieces[index])
                 except Exception as error:
-                    raise RuntimeError(_place(error)) from None
+                    raise RuntimeError(place_of(error)) from None
 
     return spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(work, schema)
 

@@ -210,7 +210,9 @@ def _session_url(
     parameters: Mapping[str, str] = dict(parse_qsl(parts.query, keep_blank_values=True))
     options = (
         f"-c statement_timeout={round(statement_timeout * 1000)} "
-        f"-c lock_timeout={round(lock_timeout * 1000)} -c TimeZone=UTC"
+        f"-c lock_timeout={round(lock_timeout * 1000)} -c TimeZone=UTC "
+        # The session of a killed client lets go of its locks at once, also while it waits for one.
+        "-c client_connection_check_interval=500"
     )
     session = {
         **parameters,

@@ -7,6 +7,7 @@ that no two runs work on it at once.
 """
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from privacy_platform.warehouse.tables import (
 )
 
 STAGING = "staging"
+# How long a run waits for another of the same table: enough for the session of a killed run to be noticed as dead.
+BUSY_SECONDS = 5.0
 
 
 class ReleaseBusyError(PrivacyPlatformError):
@@ -75,10 +78,11 @@ def exclusive(connection: Connection, table: Table) -> Iterator[None]:
     Raises:
         ReleaseBusyError: another run holds it.
     """
-    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]).fetchone()
-    connection.commit()
-    if row != (True,):
-        raise ReleaseBusyError(f"{table.qualified} is being materialized by another run: wait for it to end.")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while not _try_lock(connection, table):
+        if time.monotonic() > deadline:
+            raise ReleaseBusyError(f"{table.qualified} is being materialized by another run: wait for it to end.")
+        time.sleep(0.2)
     try:
         yield
     finally:
@@ -86,6 +90,12 @@ def exclusive(connection: Connection, table: Table) -> Iterator[None]:
             connection.rollback()
             connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [table.qualified])
             connection.commit()
+
+
+def _try_lock(connection: Connection, table: Table) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]).fetchone()
+    connection.commit()
+    return row == (True,)
 
 
 def open_staging(connection: Connection, release: Release) -> None:
