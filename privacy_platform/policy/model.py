@@ -135,7 +135,7 @@ class DatasetPolicy(_Model):
             raise ValueError(f"fields.{self.subject}: the subject field needs `technique: tokenize`")
         if not self.fields[self.subject].sensitivity.sealed:
             raise ValueError(
-                f"fields.{self.subject}: the subject must be of sensitivity high or medium; else raw records show it in clear"
+                f"fields.{self.subject}: the subject must be of sensitivity high or medium, or raw records show it"
             )
         if self.key not in self.outputs():
             raise ValueError(f"fields.{self.key}: the key must be published; choose another technique than suppress")
@@ -172,8 +172,8 @@ class DatasetPolicy(_Model):
                 raise ValueError(f"fields.{name}: the platform adds a column of this name; name the field otherwise")
             if name == self.token_column:
                 raise ValueError(
-                    f"fields.{self.subject}: output `{name}` is the name of another field, which the raw table keeps in "
-                    "clear; name another one"
+                    f"fields.{self.subject}: output `{name}` is the name of another field, which the raw table "
+                    "keeps in clear; name another one"
                 )
         if LINE in self.fields:
             raise ValueError(f"fields.{LINE}: the platform adds a column of this name; name the field otherwise")
@@ -216,8 +216,8 @@ class DatasetPolicy(_Model):
         within_day = isinstance(technique, Truncate) and technique.unit in ("second", "minute", "hour", "day")
         if not (isinstance(technique, Keep) or within_day):
             raise ValueError(
-                f"fields.{self.partition_by.field}: the partitioning field must keep its day; use `keep`, or `truncate` to "
-                "the day or less"
+                f"fields.{self.partition_by.field}: the partitioning field must keep its day; use `keep`, or "
+                "`truncate` to the day or less"
             )
 
     def _quasi_identifiers_published(self) -> None:
