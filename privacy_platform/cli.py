@@ -200,7 +200,7 @@ def _materialize(selection: str, days: tuple[date, date] | None, *, quiet: bool)
         def report(table: str, state: str) -> None:
             if table not in tasks:
                 tasks[table] = progress.add_task(table, total=1, state=state)
-            progress.update(tasks[table], state=state, completed=int(state != "running"))
+            progress.update(tasks[table], state=state, completed=int(not state.startswith("running")))
 
         definitions = build_definitions(policies)
         return runs.materialize(definitions, policies, instance, selection, days=days, progress=report)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 import psutil
+import psycopg
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 
 from privacy_platform import settings
@@ -24,6 +25,8 @@ from privacy_platform.defs.automation import (
 )
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.load import PolicySet
+from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.release import rows_read
 
 Progress = Callable[[str, str], None]
 _STATES = {
@@ -149,6 +152,8 @@ def _watching(instance: DagsterInstance, run_id: str, progress: Progress | None)
         cursor = None
         while True:
             last = ended.wait(_POLL_SECONDS)
+            for table, rows in _rows_read().items():
+                progress(table, f"running, {rows:,} rows read")
             page = instance.get_records_for_run(run_id, cursor=cursor, of_type=set(_STATES))
             cursor = page.cursor
             for record in page.records:
@@ -165,6 +170,14 @@ def _watching(instance: DagsterInstance, run_id: str, progress: Progress | None)
     finally:
         ended.set()
         thread.join(timeout=10)
+
+
+def _rows_read() -> dict[str, int]:
+    try:
+        with connect(Role.PIPELINE, connect_timeout=2, statement_timeout=2) as connection:
+            return rows_read(connection)
+    except (PrivacyPlatformError, psycopg.Error):
+        return {}  # progress is a courtesy
 
 
 def _in_order(definitions: dg.Definitions, chosen: set[AssetKey] | Any) -> list[AssetKey]:

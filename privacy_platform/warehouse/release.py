@@ -143,6 +143,15 @@ def drop_staging(connection: Connection, table: Table) -> None:
     connection.commit()
 
 
+def rows_read(connection: Connection) -> dict[str, int]:
+    """Table → rows that the committed splits of its running release have read: how far a run is."""
+    found = connection.execute(
+        "SELECT regexp_replace(stage, '_[0-9a-f]{8}$', ''), sum((statistics ->> 'read')::bigint)::bigint "
+        "FROM staging.commits WHERE statistics ? 'read' GROUP BY 1"
+    ).fetchall()
+    return {str(table): int(rows) for table, rows in found}
+
+
 def staged_partitions(connection: Connection, release: Release) -> list[Partition]:
     """The staged partitions that hold rows; empty ones of a day-partitioned table are dropped."""
     if release.table.partition_column is None:
