@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,10 @@ FIXED = Keyring.model_validate_json(json.dumps(DOCUMENT))
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(settings.HOME_VARIABLE, str(tmp_path / "home"))
     monkeypatch.delenv(KEYRING_VARIABLE, raising=False)
-    yield tmp_path / "home"
+    return tmp_path / "home"
 
 
 def hkdf(master: bytes, info: str) -> str:
