@@ -126,8 +126,15 @@ def release_anonymized(
 
 def _require(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:
     for source in upstream:
-        if not table_columns(connection, source.zone, source.name):
+        standing = dict(table_columns(connection, source.zone, source.name))
+        if not standing:
             raise UpstreamMissingError(f"{table.name} is made from {source.name}: materialize {source.name} first.")
+        missing = [column.name for column in source.columns if standing.get(column.name) != column.type.value]
+        if missing:
+            raise UpstreamMissingError(
+                f"{table.name} needs column `{missing[0]}` of {source.name}, which was made under another policy: "
+                f"materialize {source.name} again first."
+            )
 
 
 def check_names(policy: DatasetPolicy) -> tuple[str, ...]:

@@ -44,7 +44,13 @@ from privacy_platform.warehouse.release import (
     open_staging,
     staged_partitions,
 )
-from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
+from privacy_platform.warehouse.tables import (
+    TableMismatchError,
+    count_rows,
+    partition_name,
+    partitions,
+    table_columns,
+)
 
 
 class NothingLandedError(PrivacyPlatformError):
@@ -79,6 +85,7 @@ def release_raw(
         splits = file_splits(files, parallelism=parallelism())
         if not splits:
             return _nothing_new(connection, policy, table, run, landing_name)
+        _require_same_columns(connection, table)
         keyring = load_keyring()
         now = datetime.now(UTC)
         release = Release(table, tuple(selected))
@@ -108,6 +115,22 @@ def release_raw(
             keys_used=(f"token/v{keyring.pinned}", f"sealing/v{keyring.current}"),
         )
         return conclude(connection, release, run, publication, filled=filled, checks=checks, statistics=statistics)
+
+
+def _require_same_columns(connection: Connection, table: Table) -> None:
+    """Standing records are carried over as they are, so they must have the policy's columns already.
+
+    Raises:
+        TableMismatchError: they have others.
+    """
+    standing = set(table_columns(connection, table.zone, table.name))
+    differing = standing ^ {(column.name, column.type.value) for column in table.columns}
+    if standing and differing:
+        raise TableMismatchError(
+            f"{table.qualified} was landed under another policy (see its column `{min(differing)[0]}`), and sealed "
+            "records cannot be rewritten: drop the table and land its files again, or give the dataset of the new "
+            "policy another name."
+        )
 
 
 def _nothing_new(
