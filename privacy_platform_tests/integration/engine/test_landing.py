@@ -1,0 +1,281 @@
+"""Landing: nothing readable in raw, landing again changes nothing, bad rows in quarantine, drift stops the run."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from privacy_platform.engine.gate import GateError
+from privacy_platform.engine.land import QUARANTINE_DATASET, sealing_keys
+from privacy_platform.engine.release_raw import NothingLandedError
+from privacy_platform.engine.stage import StageError
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.vault.keyring import load_keyring
+from privacy_platform.vault.sealing import data_keys, unseal
+from privacy_platform.warehouse.tables import TableMismatchError
+from privacy_platform_tests.integration.engine.support import (
+    START,
+    World,
+    days,
+    exists,
+    figures,
+    people_policy,
+    person,
+    query,
+    staging_is_empty,
+    table,
+    visit,
+    visits_policy,
+    with_field,
+)
+
+CHANGING = ("landed_at", "sealed")
+
+
+def quarantined(dataset: str) -> list[tuple[str, str, str]]:
+    return query(
+        "SELECT source, position, error FROM raw.quarantine WHERE dataset = %s ORDER BY source, position::bigint",
+        dataset,
+    )
+
+
+def opened_quarantine(dataset: str) -> list[bytes]:
+    rows = query(
+        "SELECT salt, sealed, key_version FROM raw.quarantine WHERE dataset = %s ORDER BY position::bigint", dataset
+    )
+    salts, sealed, versions = (list(column) for column in zip(*rows, strict=True))
+    keys = data_keys(pl.Series(salts), pl.Series(versions), sealing_keys(load_keyring()))
+    records = pl.Series([salt.hex() for salt in salts])
+    opened = unseal(pl.Series(sealed), keys, records, dataset=QUARANTINE_DATASET)
+    return [bytes.fromhex(text.decode()) for text in opened]
+
+
+def test_raw_shows_no_personal_value_and_landing_again_changes_nothing(world: World) -> None:
+    policy = people_policy("land_twice")
+    rows = [person(n) for n in range(30)]
+    path = world.put("people.jsonl", rows)
+    first = world.land(policy, path)
+    assert (first.rows, first.table_rows) == (30, 30)
+    before = table("raw.raw_land_twice")
+    shown = str([{k: v for k, v in row.items() if k != "sealed"} for row in before])
+    dumped = shown + str([bytes(row["sealed"]) for row in before])
+    for row in rows:
+        for name in policy.sealed_fields():
+            value = row[name]
+            assert not isinstance(value, str) or value not in dumped
+    second = world.land(policy, path)
+    assert figures(second, "new", "kept", "replaced") == {"new": 30, "kept": 0, "replaced": 30}
+    assert table("raw.raw_land_twice", without=CHANGING) == [
+        {name: value for name, value in row.items() if name not in CHANGING} for row in before
+    ]
+    assert query("SELECT count(*) FROM vault.subjects WHERE user_token IN (SELECT token FROM raw.raw_land_twice)") == [
+        (30,)
+    ]
+    assert staging_is_empty()
+
+
+def test_the_newer_record_wins_within_and_between_landings(world: World) -> None:
+    policy = people_policy("land_newer")
+    first = world.put("people_1.jsonl", [person(1, tier="a"), person(2, tier="a"), person(1, tier="b")])
+    report = world.land(policy, first)
+    assert figures(report, "read", "duplicates", "new") == {"read": 3, "duplicates": 1, "new": 2}
+    second = world.put("people_2.jsonl", [person(2, tier="c"), person(3, tier="c"), person(3, tier="d")])
+    report = world.land(policy, second)
+    assert figures(report, "read", "duplicates", "new", "kept", "replaced") == {
+        "read": 3,
+        "duplicates": 1,
+        "new": 2,
+        "kept": 1,
+        "replaced": 1,
+    }
+    assert sorted(row["tier"] for row in table("raw.raw_land_newer")) == ["b", "c", "d"]
+    # Both files in one landing: the order of the files decides.
+    report = world.land(people_policy("land_newer_2"), first, second)
+    assert sorted(row["tier"] for row in table("raw.raw_land_newer_2")) == ["b", "c", "d"]
+    assert report.statistics["duplicates"] == 3
+
+
+def test_quarantine_names_file_line_and_reason_and_can_be_opened(world: World) -> None:
+    policy = people_policy("land_bad")
+    bad: list[dict[str, object] | bytes] = [
+        person(1),
+        b"Maria is no JSON",
+        person(2, age="forty"),
+        person(3),
+        person(4, joined="someday"),
+        person(5, id=None),
+        person(6, note={"text": "nested"}),
+        person(7, spent=float("nan")),
+        person(8),
+        b"\xff\xfe",
+        person(9, email="a\0b"),
+    ]
+    first = world.put("people_bad.jsonl", bad)
+    csv = world.landing / "people_bad.csv"
+    columns = list(person(0))
+    csv.write_text(
+        ",".join(columns) + "\n" + "only,three,columns\n" + ",".join(str(person(50)[c] or "") for c in columns) + "\n"
+    )
+    report = world.land(policy, first, csv)
+    assert figures(report, "read", "quarantined", "new") == {"read": 13, "quarantined": 9, "new": 4}
+    assert quarantined("land_bad") == [
+        ("people_bad.csv", "2", "3 columns instead of 17"),
+        ("people_bad.jsonl", "2", "not valid JSON"),
+        ("people_bad.jsonl", "3", "age: not a valid integer"),
+        ("people_bad.jsonl", "5", "joined: not a valid timestamp"),
+        ("people_bad.jsonl", "6", "id: missing"),
+        ("people_bad.jsonl", "7", "note: not a valid string"),
+        ("people_bad.jsonl", "8", "not valid JSON"),
+        ("people_bad.jsonl", "10", "not valid JSON"),
+        ("people_bad.jsonl", "11", "email: not a valid string"),
+    ]
+    assert ("quarantine", "succeeded", {"rows": 9}) in world.actions()
+    payloads = opened_quarantine("land_bad")
+    assert b"Maria is no JSON" in payloads
+    assert b"\xff\xfe" in payloads
+    # Read again, the same rows are not quarantined twice; corrected, they leave the quarantine of their file only.
+    world.land(policy, first, csv)
+    assert len(quarantined("land_bad")) == 9
+    world.land(policy, world.put("people_bad.jsonl", [person(n) for n in range(1, 10)]))
+    assert quarantined("land_bad") == [("people_bad.csv", "2", "3 columns instead of 17")]
+
+
+def test_lines_are_counted_over_the_splits_of_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("privacy_platform.engine.sources.files._SPLIT_BYTES", (1000, 1500))
+    rows: list[dict[str, object] | bytes] = [person(n) if n % 10 else b"?" for n in range(60)]
+    report = world.land(people_policy("land_split"), world.put("people_split.jsonl", rows))
+    assert figures(report, "read", "new", "quarantined") == {"read": 60, "new": 54, "quarantined": 6}
+    assert [int(position) for _, position, _ in quarantined("land_split")] == [1, 11, 21, 31, 41, 51]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (json.dumps(person(7) | {"shoe_size": 42}).encode(), "`shoe_size`"),
+        (json.dumps(person(7) | {"maria@example.org": 1}).encode(), "(a name that is not an identifier)"),
+    ],
+)
+def test_a_new_column_stops_the_run_with_its_name(world: World, line: bytes, named: str) -> None:
+    policy = people_policy("land_drift")
+    world.land(policy, world.put("people_ok.jsonl", [person(1), person(2)]))
+    before = table("raw.raw_land_drift")
+    with pytest.raises(GateError) as caught:
+        world.land(policy, world.put("people_drift.jsonl", [person(3), line, b"?"]))
+    assert named in str(caught.value)
+    assert "maria" not in str(caught.value)
+    assert table("raw.raw_land_drift") == before
+    assert quarantined("land_drift") == []
+    assert staging_is_empty()
+    ((action, outcome, details),) = world.actions()
+    assert (action, outcome, details["check"]) == ("check_failed", "refused", "schema_matches_policy")
+    assert named in details["message"]
+
+
+def test_a_column_of_another_type_stops_the_run_with_its_name(world: World) -> None:
+    rows = [person(n, age=f"about {n}") for n in range(20)]
+    with pytest.raises(GateError, match=r"20 of 20 rows do not fit the policy, most of them for `age`"):
+        world.land(people_policy("land_type"), world.put("people_type.jsonl", rows))
+    assert not exists("raw.raw_land_type")
+    assert staging_is_empty()
+
+
+def test_a_broken_file_stops_the_run_with_its_name(world: World) -> None:
+    path = world.landing / "people_cut.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(person(1)).encode() * 100)[:-20])
+    with pytest.raises(StageError, match=r"people_cut\.jsonl\.gz: cannot be read") as caught:
+        world.land(people_policy("land_cut"), path)
+    assert "Zebediah" not in str(caught.value)
+    assert not exists("raw.raw_land_cut")
+    assert staging_is_empty()
+
+
+def test_without_files_a_table_stands_or_the_mend_is_named(world: World) -> None:
+    policy = people_policy("land_none")
+    with pytest.raises(NothingLandedError, match=r"no file named `people\*`"):
+        world.land(policy)
+    world.land(policy, world.put("people_none.jsonl", [person(1)]))
+    report = world.land(policy)
+    assert (report.released, report.table_rows) == (False, 1)
+    assert all(check.passed for check in report.checks)
+
+
+def test_days_are_landed_as_selected_and_the_rest_later(world: World) -> None:
+    people, policy = people_policy("day_people"), visits_policy("day_visits", "day_people")
+    world.land(people, world.put("people_day.jsonl", [person(n) for n in range(5)]))
+    rows = [visit(n, 5) for n in range(30)]
+    rows += [visit(3, 5, price=99.0), visit(90, 5, at="2024-02-29T23:59:59Z"), visit(91, 5, at="9999-01-01T00:00:00Z")]
+    path = world.put("visits_day.jsonl", rows)
+    report = world.land(policy, path, selected=days(1))
+    assert [partition.day for partition in report.partitions] == [START]
+    assert figures(report, "read", "not_selected", "duplicates", "quarantined", "new") == {
+        "read": 33,
+        "not_selected": 20,
+        "duplicates": 1,
+        "quarantined": 2,
+        "new": 10,
+    }
+    assert [error for *_, error in quarantined("day_visits")] == [
+        f"at: outside the partitions, {START} to {report_day(policy)}"
+    ] * 2
+    report = world.land(policy, path, selected=days(3))
+    assert figures(report, "already_landed", "new", "duplicates") == {
+        "already_landed": 10,
+        "new": 20,
+        "duplicates": 1,
+    }
+    landed = table("raw.raw_day_visits")
+    assert sorted(row["visit"] for row in landed) == sorted(f"v{n}" for n in range(30))
+    assert 99.0 not in {row["price"] for row in landed}
+    assert len(quarantined("day_visits")) == 2
+    assert [
+        name
+        for (name,) in query(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'raw.raw_day_visits'::regclass ORDER BY 1"
+        )
+    ] == [f"raw.raw_day_visits_2024030{day}" for day in (1, 2, 3)]
+
+
+def report_day(policy: DatasetPolicy) -> str:
+    ((day,),) = query(
+        "SELECT DISTINCT quarantined_at::date::text FROM raw.quarantine WHERE dataset = %s", policy.dataset
+    )
+    return str(day)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda policy: with_field(policy, "extra", type="string", sensitivity="none", technique="keep"),
+        lambda policy: with_field(policy, "tier", technique=None),
+        lambda policy: with_field(policy, "tier", sensitivity="high", technique="hmac"),
+        lambda policy: with_field(policy, "orders", type="number"),
+    ],
+)
+def test_a_changed_policy_does_not_mix_with_standing_records(
+    world: World, change: Callable[[DatasetPolicy], DatasetPolicy]
+) -> None:
+    policy = people_policy("land_change")
+    path = world.put("people_change.jsonl", [person(1)])
+    if not exists("raw.raw_land_change"):
+        world.land(policy, path)
+    before = table("raw.raw_land_change")
+    with pytest.raises(TableMismatchError, match="was landed under another policy"):
+        world.land(change(policy), path)
+    assert table("raw.raw_land_change") == before
+
+
+def test_a_parquet_and_a_csv_file_land_like_json(world: World) -> None:
+    rows = [person(n) for n in range(12)]
+    paths: dict[str, Path] = {"jsonl": world.put("people_f.jsonl", rows)}
+    frame = pl.DataFrame(rows)
+    paths["parquet"], paths["csv"] = world.landing / "people_f.parquet", world.landing / "people_f.csv"
+    frame.write_parquet(paths["parquet"])
+    frame.write_csv(paths["csv"])
+    landed = {}
+    for kind, path in paths.items():
+        world.land(people_policy(f"land_{kind}"), path)
+        landed[kind] = table(f"raw.raw_land_{kind}", without=CHANGING)
+    assert landed["csv"] == landed["parquet"] == landed["jsonl"]
