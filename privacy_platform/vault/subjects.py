@@ -4,11 +4,12 @@ Rows are added the moment a subject is first seen, in a short transaction of the
 nothing about anybody, so a run that dies later leaves nothing to repair.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
 
 from privacy_platform.vault.sealing import data_keys, new_salts, seal
 
@@ -31,6 +32,24 @@ def subject_keys(
     Returns:
         Columns `user_token` and `data_key` (32 bytes), one row a subject.
     """
+    try:
+        known = _known_and_new(connection, subjects, sealing_keys, current, _copy_new)
+    except AdbcError:
+        # Another task has registered some of the same subjects meanwhile.
+        connection.rollback()
+        known = _known_and_new(connection, subjects, sealing_keys, current, _merge_new)
+    connection.commit()
+    return known.select("user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key"))
+
+
+def _known_and_new(
+    connection: Any,
+    subjects: pl.DataFrame,
+    sealing_keys: Mapping[int, str],
+    current: int,
+    register: Callable[[Any, pl.DataFrame], pl.DataFrame],
+) -> pl.DataFrame:
+    """`user_token`, `salt` and `key_version` of every subject, after registering the unseen ones."""
     with connection.cursor() as cursor:
         _load_temporary(cursor, _WANTED, subjects.select("user_token"))
         known = _fetch(
@@ -39,28 +58,36 @@ def subject_keys(
         )
         unseen = subjects.join(known, on="user_token", how="anti")
         if unseen.height:
-            known = pl.concat([known, _register(cursor, unseen, sealing_keys=sealing_keys, current=current)])
+            known = pl.concat([known, register(cursor, _drawn(unseen, sealing_keys, current))])
         cursor.execute(f"DROP TABLE {_WANTED}")
-    connection.commit()
-    return known.select("user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key"))
+    return known
 
 
-def _register(cursor: Any, unseen: pl.DataFrame, *, sealing_keys: Mapping[int, str], current: int) -> pl.DataFrame:
-    # Sorted, so that two tasks that meet the same new subjects wait for each other and never deadlock.
+def _drawn(unseen: pl.DataFrame, sealing_keys: Mapping[int, str], current: int) -> pl.DataFrame:
+    """New rows of the vault, sorted, so that two tasks that meet the same subjects wait and never deadlock."""
     new = unseen.sort("user_token").with_columns(
         new_salts(unseen.height).alias("salt"), pl.lit(current, dtype=pl.Int32).alias("key_version")
     )
     keys = data_keys(new["salt"], new["key_version"], sealing_keys)
     sealed_id = seal(new["subject_id"], keys, new["user_token"], dataset=VAULT_DATASET)
-    _load_temporary(cursor, _NEW, new.select("user_token", "salt", sealed_id.alias("sealed_id"), "key_version"))
+    return new.select("user_token", "salt", sealed_id.alias("sealed_id"), "key_version")
+
+
+def _copy_new(cursor: Any, new: pl.DataFrame) -> pl.DataFrame:
+    """COPY straight into the vault, the fast way; fails when another task has been faster with one of them."""
+    cursor.adbc_ingest("subjects", new.to_arrow(), mode="append", db_schema_name="vault")
+    return new.select("user_token", "salt", "key_version")
+
+
+def _merge_new(cursor: Any, new: pl.DataFrame) -> pl.DataFrame:
+    """Insert those that are still missing; what stands afterwards is the truth, whoever has drawn its salt."""
+    _load_temporary(cursor, _NEW, new)
     cursor.execute(
         "INSERT INTO vault.subjects (user_token, salt, sealed_id, key_version) "
         f"SELECT user_token, salt, sealed_id, key_version FROM {_NEW} ORDER BY user_token ON CONFLICT DO NOTHING"
     )
-    # What stands now is the truth: another task may have registered some of them a moment earlier.
     standing = _fetch(
-        cursor,
-        f"SELECT s.user_token, s.salt, s.key_version FROM {_NEW} n JOIN vault.subjects s USING (user_token)",
+        cursor, f"SELECT s.user_token, s.salt, s.key_version FROM {_NEW} n JOIN vault.subjects s USING (user_token)"
     )
     cursor.execute(f"DROP TABLE {_NEW}")
     return standing
