@@ -1,0 +1,375 @@
+"""Anonymizing: what the policy says comes out, and nothing comes out when any of it would be personal."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+from privacy_platform.anonymization import techniques
+from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
+from privacy_platform.engine.gate import GateError, WarehouseError, releasing
+from privacy_platform.engine.release_anonymized import UpstreamMissingError
+from privacy_platform.engine.sources.zone import zone_splits
+from privacy_platform.policy.compile import anonymized_table, raw_table
+from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.tables import WHOLE
+from privacy_platform.warehouse.checks import raw_pii_check, tokens_check
+from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.release import Release, ReleaseBusyError, open_staging
+from privacy_platform.warehouse.tables import TableMismatchError
+from privacy_platform_tests.integration.engine.support import (
+    PEOPLE,
+    World,
+    days,
+    execute,
+    exists,
+    figures,
+    people_policy,
+    person,
+    query,
+    staging_is_empty,
+    table,
+    visit,
+    visits_policy,
+    with_field,
+)
+
+BASE = people_policy("base")
+PERSONAL = [name for name, field in PEOPLE["fields"].items() if field["sensitivity"] in ("high", "medium")]
+
+
+@pytest.fixture(scope="module")
+def landed(world: World) -> World:
+    """Raw people and visits, sixty and two hundred; nothing anonymized yet."""
+    world.land(BASE, world.put("people.jsonl", [person(n) for n in range(60)]))
+    return world
+
+
+@contextmanager
+def unpublished(world: World, name: str) -> Iterator[None]:
+    """Whatever happens in the block, the table is afterwards as before and staging is empty."""
+    before = table(name) if exists(name) else None
+    yield
+    assert (table(name) if exists(name) else None) == before
+    assert staging_is_empty()
+
+
+def test_every_field_meets_its_fate(landed: World) -> None:
+    report = landed.anonymize(BASE)
+    assert figures(report, "read", "staged", "erased") == {"read": 60, "staged": 60, "erased": 0}
+    assert {check.name for check in report.checks} == {
+        "schema_matches_policy",
+        "no_raw_pii",
+        "row_count_reconciled",
+        "tokens_resolve",
+    }
+    rows = {row["orders"]: row for row in table("anonymized.anonymized_base")}
+    row = rows[37]
+    assert row["token"].startswith("tok_")
+    assert len(row["email_hash"]) == len(row["name_hash"]) == len(row["seen_hash"]) == len(row["born_hash"]) == 64
+    assert {name: row[name] for name in list(row)[3:] if not name.endswith("_hash") and name != "anonymized_at"} == {
+        "age_range": "30-59",
+        "region": "Northeast",
+        "zip_prefix": "920**",
+        "network": "10.1.37.0",
+        "phone_end": "***-***-0037",
+        "weight_range": "70+",
+        "note": "call [NAME] or write [EMAIL]",
+        "tier": "basic",
+        "joined": datetime(2025, 2, 15, tzinfo=UTC),
+        "spent": 46.25,
+        "orders": 37,
+        "active": True,
+    }
+    assert rows[36]["seen_hash"] is None
+
+
+def test_anonymizing_again_keeps_joins_and_unlinks_hashes(landed: World) -> None:
+    landed.anonymize(BASE)
+    first = table("anonymized.anonymized_base")
+    landed.anonymize(BASE)
+    second = table("anonymized.anonymized_base")
+    unlinked = {"name_hash", "born_hash", "anonymized_at"}
+    for before, after in zip(first, second, strict=True):
+        assert {name for name in before if before[name] != after[name]} == unlinked
+    assert len({row["name_hash"] for row in second}) == 60
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_a_personal_field_that_is_kept_is_refused_by_name(landed: World, name: str) -> None:
+    if name == BASE.subject:
+        with pytest.raises(ValueError, match="tokenize"):
+            with_field(BASE, name, technique="keep")
+        return
+    policy = with_field(BASE, name, technique="keep")
+    with unpublished(landed, "anonymized.anonymized_base"), pytest.raises(GateError) as caught:
+        landed.anonymize(policy)
+    assert f"field `{name}`" in str(caught.value)
+    ((action, outcome, details),) = landed.actions()
+    assert (action, outcome, details["check"]) == ("check_failed", "refused", "no_raw_pii")
+    assert f"`{name}`" in details["message"]
+
+
+def identity(
+    self: object, column: pl.Expr, *, secrets: object, context: Mapping[str, pl.Expr] | None = None, **_: object
+) -> pl.Expr:
+    """What a technique does that has been broken."""
+    return column.cast(pl.String)
+
+
+@pytest.mark.parametrize(
+    ("technique", "columns"),
+    [
+        ("Hmac", {"email_hash", "seen_hash"}),
+        ("Hash", {"name_hash", "born_hash"}),
+        ("Tokenize", {"token"}),
+        ("Bucket", {"age_range", "weight_range"}),
+        ("Generalize", {"region"}),
+        ("MaskZip", {"zip_prefix"}),
+        ("MaskIp", {"network"}),
+        ("MaskPhone", {"phone_end"}),
+        ("Scrub", {"note"}),
+    ],
+)
+def test_a_broken_kernel_is_caught_on_the_rows_it_made(
+    landed: World, monkeypatch: pytest.MonkeyPatch, technique: str, columns: set[str]
+) -> None:
+    table_ = anonymized_table(BASE)
+    with releasing(table_) as connection:
+        release = Release(table_, (WHOLE,))
+        open_staging(connection, release)
+        (split,) = zone_splits(connection, raw_table(BASE), (WHOLE,), parallelism=1)
+        connection.commit()
+        monkeypatch.setattr(getattr(techniques, technique), "expr", identity)
+        statistics = AnonymizeTask(BASE, release, "r", datetime.now(UTC))(split)
+        outcome = raw_pii_check(BASE, statistics, tuple(output_rules(BASE)))
+        assert not outcome.passed
+        assert {key.split(".")[1] for key in statistics if key.startswith("leak.")} == columns
+        assert "Zebediah" not in outcome.message
+        if technique == "Tokenize":
+            assert not tokens_check(connection, release, "token").passed
+    assert staging_is_empty()
+
+
+def test_a_leak_found_by_a_task_stops_the_release(landed: World) -> None:
+    # The policy calls the tier harmless; the pattern scan does not take its word for it.
+    policy = people_policy("leaky")
+    path = landed.put("people_leaky.jsonl", [person(n, tier=f"given{n}@example.org") for n in range(10)])
+    landed.land(policy, path)
+    with pytest.raises(GateError, match="column `tier` holds") as caught:
+        landed.anonymize(policy)
+    assert "example.org" not in str(caught.value)
+    assert not exists("anonymized.anonymized_leaky")
+    assert staging_is_empty()
+
+
+# --- k-anonymity ------------------------------------------------------------------------------------------------
+
+
+def groups(*sizes: int) -> list[dict[str, Any]]:
+    """People whose tiers are shared by so many."""
+    tiers = itertools.chain.from_iterable([f"t{index}"] * size for index, size in enumerate(sizes))
+    return [person(n, tier=tier, active=None) for n, tier in enumerate(tiers)]
+
+
+def k_policy(name: str, limit: float) -> DatasetPolicy:
+    model = {"k": 3, "quasi_identifiers": ["tier", "active"], "suppression_limit": limit}
+    return people_policy(name, privacy_model=model)
+
+
+def test_small_classes_are_suppressed_and_counted(world: World) -> None:
+    policy = k_policy("k_small", 0.2)
+    world.land(policy, world.put("people_k.jsonl", groups(10, 3, 2, 1)))
+    report = world.anonymize(policy)
+    assert (report.rows, report.statistics["suppressed_for_k"]) == (13, 3)
+    assert {row["tier"] for row in table("anonymized.anonymized_k_small")} == {"t0", "t1"}
+    (check,) = [check for check in report.checks if check.name == "k_anonymity"]
+    assert check.figures == {"k": 3, "required_k": 3, "classes": 2, "suppressed_rows": 3}
+
+
+def test_too_much_suppression_is_refused(world: World) -> None:
+    policy = k_policy("k_limit", 0.1)
+    world.land(policy, world.put("people_k.jsonl", groups(10, 3, 2, 1)))
+    with (
+        unpublished(world, "anonymized.anonymized_k_limit"),
+        pytest.raises(GateError, match=r"would suppress 18\.8% of the rows, more than 10\.0%"),
+    ):
+        world.anonymize(policy)
+
+
+# --- references, erasure ------------------------------------------------------------------------------------------
+
+
+def erase(number: int, world: World, policy: DatasetPolicy) -> None:
+    """Delete the vault row of a person, by the number of their orders in the published table."""
+    ((token,),) = query(f"SELECT token FROM anonymized.anonymized_{policy.dataset} WHERE orders = %s", number)
+    assert execute("DELETE FROM vault.subjects WHERE user_token = %s", token) == 1
+
+
+def test_an_erased_subject_leaves_every_table(world: World) -> None:
+    people, visits = people_policy("er_people"), visits_policy("er_visits", "er_people")
+    # The vault is shared by all datasets of a platform: people of this test's own.
+    crowd = [person(n, id=f"erased-{n}") for n in range(6)]
+    world.land(people, world.put("people_er.jsonl", crowd))
+    world.anonymize(people)
+    rows = [visit(n, 6, id=f"erased-{n % 6}") for n in range(12)]
+    world.land(visits, world.put("visits_er.jsonl", rows), selected=days(3))
+    assert world.anonymize(visits, people, selected=days(3)).rows == 12
+    erase(4, world, people)
+    report = world.anonymize(people)
+    assert figures(report, "read", "erased", "staged") == {"read": 6, "erased": 1, "staged": 5}
+    assert sorted(row["orders"] for row in table("anonymized.anonymized_er_people")) == [0, 1, 2, 3, 5]
+    report = world.anonymize(visits, people, selected=days(3))
+    assert figures(report, "read", "erased", "staged") == {"read": 12, "erased": 2, "staged": 10}
+    # Their raw records still stand, and are noise.
+    assert len(table("raw.raw_er_people")) == 6
+
+
+def test_visits_of_unknown_and_of_suppressed_people(world: World) -> None:
+    model = {"k": 3, "quasi_identifiers": ["tier"], "suppression_limit": 1.0}
+    people = people_policy("ref_people", privacy_model=model)
+    world.land(people, world.put("people_ref.jsonl", groups(5, 1)))
+    world.anonymize(people)
+    rows = [visit(n, 6, id=f"person-{n:05d}") for n in range(6)] + [visit(9, 6, id="stranger-1")]
+    path = world.put("visits_ref.jsonl", rows)
+    strict = visits_policy("ref_visits", "ref_people")
+    world.land(strict, path, selected=days(3))
+    report = world.anonymize(strict, people, selected=days(3))
+    wanted = {"read": 7, "quarantined": 1, "suppressed": 1, "staged": 5}
+    assert figures(report, *wanted) == wanted
+    (bad,) = query("SELECT stage, source, position, error, sealed FROM raw.quarantine WHERE dataset = 'ref_visits'")
+    assert bad == ("anonymizing", "raw.raw_ref_visits_20240301", "v9", "id: not a subject of ref_people", None)
+    world.anonymize(strict, people, selected=days(3))
+    assert query("SELECT count(*) FROM raw.quarantine WHERE dataset = 'ref_visits'") == [(1,)]
+    keeping = visits_policy("ref_visits", "ref_people", references={"dataset": "ref_people", "unknown": "keep"})
+    report = world.anonymize(keeping, people, selected=days(3))
+    assert figures(report, *wanted) == {"read": 7, "quarantined": 0, "suppressed": 1, "staged": 6}
+
+
+def test_a_token_that_resolves_nowhere_fails_the_check(landed: World) -> None:
+    landed.anonymize(BASE)
+    published = anonymized_table(BASE)
+    visits = anonymized_table(visits_policy("dangling", "base"))
+    with releasing(visits) as connection:
+        release = Release(visits, tuple(days(1)))
+        open_staging(connection, release)
+        for number, token in enumerate([table("anonymized.anonymized_base")[0]["token"], "tok_" + "0" * 32]):
+            connection.execute(
+                f'INSERT INTO staging."{release.staging}" (visit, token, at, anonymized_at) '
+                "VALUES (%s, %s, '2024-03-01 12:00+00', now())",
+                [f"v{number}", token],
+            )
+            connection.commit()
+            for referred in (None, published):
+                outcome = tokens_check(connection, release, "token", referred=referred)
+                assert (outcome.passed, outcome.figures) == (number == 0, {"dangling_rows": number})
+
+
+# --- tables, runs -------------------------------------------------------------------------------------------------
+
+
+def test_upstream_tables_come_first(world: World) -> None:
+    people, visits = people_policy("up_people"), visits_policy("up_visits", "up_people")
+    with pytest.raises(UpstreamMissingError, match="materialize raw_up_people first"):
+        world.anonymize(people)
+    world.land(people, world.put("people_up.jsonl", [person(1)]))
+    world.land(visits, world.put("visits_up.jsonl", [visit(1, 1)]), selected=days(3))
+    with pytest.raises(UpstreamMissingError, match="materialize anonymized_up_people first"):
+        world.anonymize(visits, people, selected=days(3))
+    world.anonymize(people)
+    changed = with_field(people, "extra", type="string", sensitivity="none", technique="keep")
+    with pytest.raises(UpstreamMissingError, match="needs column `extra` of raw_up_people"):
+        world.anonymize(changed)
+    assert world.anonymize(visits, people, selected=days(1)).released is False
+
+
+def test_a_changed_policy_remakes_the_table_but_never_a_part_of_it(world: World) -> None:
+    people, visits = people_policy("ch_people"), visits_policy("ch_visits", "ch_people")
+    world.land(people, world.put("people_ch.jsonl", [person(n) for n in range(6)]))
+    world.anonymize(people)
+    world.land(visits, world.put("visits_ch.jsonl", [visit(n, 6) for n in range(30)]), selected=days(3))
+    world.anonymize(visits, people, selected=days(3))
+    changed = with_field(visits, "session", output="visit_hash")
+    with (
+        unpublished(world, "anonymized.anonymized_ch_visits"),
+        pytest.raises(TableMismatchError, match=r"2 would keep the old columns, the first being 20240302"),
+    ):
+        world.anonymize(changed, people, selected=days(1))
+    world.anonymize(changed, people, selected=days(3))
+    assert "visit_hash" in table("anonymized.anonymized_ch_visits")[0]
+    ((comment,),) = query("SELECT obj_description('anonymized.anonymized_ch_visits'::regclass)")
+    assert comment.startswith("Visits. Anonymized by the policy `ch_visits`")
+
+
+def test_views_and_comments_survive_a_release(world: World) -> None:
+    policy = people_policy("viewed")
+    path = world.put("people_viewed.jsonl", [person(n) for n in range(5)])
+    world.land(policy, path)
+    world.anonymize(policy)
+    execute("CREATE VIEW anonymized.v_viewed AS SELECT count(*) AS people FROM anonymized.anonymized_viewed")
+    try:
+        world.land(policy, world.put("people_viewed.jsonl", [person(n) for n in range(8)]))
+        world.anonymize(policy)
+        assert query("SELECT people FROM anonymized.v_viewed") == [(8,)]
+        with connect(Role.ANALYST) as analyst:
+            assert analyst.execute("SELECT count(*) FROM anonymized.anonymized_viewed").fetchone() == (8,)
+    finally:
+        execute("DROP VIEW anonymized.v_viewed")
+
+
+def test_a_reader_keeps_its_snapshot_and_a_stuck_reader_stops_the_swap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = people_policy("stuck")
+    world.land(policy, world.put("people_stuck.jsonl", [person(n) for n in range(5)]))
+    world.anonymize(policy)
+    patient: Callable[..., Any] = connect
+    monkeypatch.setattr("privacy_platform.engine.gate.connect", lambda role: patient(role, lock_timeout=0.3))
+    with connect(Role.ANALYST) as reader:
+        reader.execute("SELECT count(*) FROM anonymized.anonymized_stuck")
+        with pytest.raises(WarehouseError, match="readers have held it for too long"):
+            world.anonymize(policy)
+        assert reader.execute("SELECT count(*) FROM anonymized.anonymized_stuck").fetchone() == (5,)
+    assert staging_is_empty()
+    assert world.anonymize(policy).rows == 5
+
+
+def test_two_runs_never_release_one_table_at_once(landed: World) -> None:
+    landed.anonymize(BASE)
+    published = anonymized_table(BASE)
+    with releasing(published) as connection:
+        release = Release(published, (WHOLE,))
+        open_staging(connection, release)
+        with pytest.raises(ReleaseBusyError, match=r"anonymized\.anonymized_base is being materialized"):
+            landed.anonymize(BASE)
+        # The refused run has not dropped the staging tables of the other one.
+        assert exists(f"staging.{release.staging}")
+    assert staging_is_empty()
+    assert landed.anonymize(BASE).rows == 60
+
+
+def test_what_a_dead_run_left_is_cleared_by_the_next(landed: World) -> None:
+    published = anonymized_table(BASE)
+    with connect(Role.PIPELINE) as connection:
+        open_staging(connection, Release(published, (WHOLE,)))
+        open_staging(connection, dead := Release(published, (WHOLE,)))
+        connection.execute("INSERT INTO staging.commits (stage, split) VALUES (%s, 0)", [dead.staging])
+    assert not staging_is_empty()
+    landed.anonymize(BASE)
+    assert staging_is_empty()
+
+
+def test_lineage_and_audit_tell_what_was_published(landed: World) -> None:
+    landed.anonymize(BASE)
+    run = landed.runs[-1]
+    assert [action for action, *_ in landed.actions()] == ["key_use", "publish"]
+    ((source, target, read, written, columns),) = query(
+        "SELECT source, target, records_in, records_out, column_lineage FROM governance.data_lineage WHERE run_id = %s",
+        run,
+    )
+    assert (source, target, read, written) == ("raw.raw_base", "anonymized.anonymized_base", 60, 60)
+    assert columns["email_hash"] == {"sources": ["raw_base.sealed"], "transformation": "hmac of email"}
