@@ -201,7 +201,8 @@ class _Column:
             .select(pl.col("out").str.contains(pl.col("raw"), literal=True))
             .to_series()
         )
-        candidates = ((plain.fill_null(False) | self._encoded) & own.is_not_null() & self.is_open).arg_true()
+        told = plain.fill_null(False) | self._encoded | own_values.number_candidates(self._all, own)
+        candidates = (told & own.is_not_null() & self.is_open).arg_true()
         none = pl.repeat(False, len(self._all), dtype=pl.Boolean, eager=True)
         if candidates.is_empty():
             return none
