@@ -81,7 +81,7 @@ def materialize(
         definitions: the assets.
         policies: the policies they were built from.
         instance: where the run is recorded.
-        selection: Dagster's asset selection syntax, e.g. `*`, `raw_users+`, `group:anonymized`.
+        selection: Dagster's asset selection syntax, e.g. `*`, `raw_users+`, `raw_users,raw_events`, `group:anonymized`.
         days: first and last day for daily assets; by default every day in landing or in the raw zone.
         progress: told (table, state) as steps start and end.
 
@@ -90,7 +90,9 @@ def materialize(
     """
     graph = definitions.resolve_asset_graph()
     try:
-        chosen = dg.AssetSelection.from_string(selection).resolve(graph) & graph.materializable_asset_keys
+        # A list with commas as well, as `dagster asset materialize --select` takes it.
+        parts = [part.strip() for part in selection.split(",")]
+        chosen = dg.AssetSelection.from_coercible(parts).resolve(graph) & graph.materializable_asset_keys
     except Exception:  # Dagster's parser raises errors of its own kinds
         raise RunError(
             f"`{selection}` is not an asset selection; for example `raw_users+` or `group:anonymized`."
