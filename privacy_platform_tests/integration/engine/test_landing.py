@@ -233,7 +233,8 @@ def test_days_are_landed_as_selected_and_the_rest_later(world: World) -> None:
     assert [
         name
         for (name,) in query(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'raw.raw_day_visits'::regclass ORDER BY 1"
+            "SELECT inhrelid::regclass::text FROM pg_inherits "
+            "WHERE inhparent = 'raw.raw_day_visits'::regclass ORDER BY 1"
         )
     ] == [f"raw.raw_day_visits_2024030{day}" for day in (1, 2, 3)]
 

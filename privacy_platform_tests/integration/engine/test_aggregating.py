@@ -1,0 +1,210 @@
+"""Aggregates equal what Polars computes from the same tables, and no group of few people is shown."""
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from privacy_platform.engine.aggregate import PEOPLE
+from privacy_platform.engine.gate import releasing
+from privacy_platform.engine.release_anonymized import UpstreamMissingError
+from privacy_platform.policy.compile import aggregate_table
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import AggregatePolicy
+from privacy_platform.policy.tables import WHOLE, Column, ColumnType
+from privacy_platform.warehouse.checks import group_size_check
+from privacy_platform.warehouse.release import Release, open_staging
+from privacy_platform_tests.integration.engine.support import (
+    World,
+    days,
+    exists,
+    figures,
+    frame,
+    people_policy,
+    person,
+    query,
+    staging_is_empty,
+    visit,
+    visits_policy,
+)
+
+MEMBERS = people_policy("agg_people")
+CALLS = visits_policy("agg_visits", "agg_people")
+
+
+def policy(name: str, **changes: Any) -> AggregatePolicy:
+    document: dict[str, Any] = {
+        "aggregate": name,
+        "description": "Visits.",
+        "source": "anonymized_agg_visits",
+        "unit": "token",
+        "minimum_group_size": 3,
+        "join": {"table": "anonymized_agg_people", "by": "token", "columns": ["region", "active"]},
+        "derive": {"length": {"span": "at", "by": "session_hash"}},
+        "dimensions": {
+            "day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
+            "page": {"column": "page", "comment": "c"},
+            "region": {"column": "region", "comment": "c"},
+        },
+        "measures": {
+            "visits": {"kind": "count", "comment": "c"},
+            "people": {"kind": "count_distinct", "column": "token", "comment": "c"},
+            "carts": {"kind": "count", "where": {"page": "cart"}, "comment": "c"},
+            "mean_price": {"kind": "mean", "column": "price", "comment": "c"},
+            "mean_cart": {"kind": "mean", "column": "price", "where": {"page": "cart"}, "comment": "c"},
+            "revenue": {"kind": "sum", "column": "price", "times": "items", "where": {"page": "cart"}, "comment": "c"},
+            "carts_a_visit": {"kind": "ratio", "numerator": "carts", "denominator": "visits", "comment": "c"},
+            "visits_a_cart": {"kind": "ratio", "numerator": "visits", "denominator": "carts", "comment": "c"},
+            "session_length": {"kind": "mean", "column": "length", "once_per": "session_hash", "comment": "c"},
+        },
+    }
+    return AggregatePolicy.model_validate(document | changes)
+
+
+@pytest.fixture(scope="module")
+def ready(world: World) -> World:
+    crowd = [person(n) | ({"city": None} if n % 9 == 0 else {}) for n in range(40)]
+    world.land(MEMBERS, world.put("people.jsonl", crowd))
+    world.anonymize(MEMBERS)
+    rows = [visit(n, 40, price=n % 7 + 0.25) for n in range(400)]
+    for row in rows[::13]:
+        row["session"] = None
+    for row in rows[::17]:
+        row["price"] = None
+    world.land(CALLS, world.put("visits.jsonl", rows), selected=days(3))
+    world.anonymize(CALLS, MEMBERS, selected=days(3))
+    return world
+
+
+def brute_force(minimum: int) -> pl.DataFrame:
+    """The aggregate of `policy`, in Polars, from the anonymized tables."""
+    visits = frame("anonymized.anonymized_agg_visits")
+    people = frame("anonymized.anonymized_agg_people").select("token", "region", "active")
+    rows = visits.join(people, on="token", how="left").with_columns(
+        pl.col("at").dt.date().alias("day"),
+        ((pl.col("at").max() - pl.col("at").min()).over("session_hash").dt.total_microseconds() / 1e6).alias("length"),
+        pl.col("page").fill_null("unknown").alias("page_shown"),
+        pl.col("region").fill_null("unknown"),
+    )
+    keys = ["day", "page_shown", "region"]
+    cart = pl.col("page") == "cart"
+    groups = rows.group_by(keys).agg(
+        pl.len().alias("visits"),
+        pl.col("token").n_unique().alias("people"),
+        cart.sum().alias("carts"),
+        pl.col("price").mean().alias("mean_price"),
+        pl.col("price").filter(cart).mean().alias("mean_cart"),
+        (pl.col("price") * pl.col("items")).filter(cart).sum().alias("revenue"),
+    )
+    sessions = (
+        rows.filter(pl.col("session_hash").is_not_null())
+        .unique([*keys, "session_hash"])
+        .group_by(keys)
+        .agg(pl.col("length").mean().alias("session_length"))
+    )
+    return (
+        groups.join(sessions, on=keys, how="left")
+        .with_columns(
+            (pl.col("carts") / pl.col("visits")).alias("carts_a_visit"),
+            pl.when(pl.col("carts") > 0).then(pl.col("visits") / pl.col("carts")).alias("visits_a_cart"),
+        )
+        .filter(pl.col("people") >= minimum)
+        .rename({"page_shown": "page"})
+    )
+
+
+@pytest.mark.parametrize("minimum", [2, 6])
+def test_figures_are_those_of_a_brute_force_computation(ready: World, minimum: int) -> None:
+    name = f"visits_min_{minimum}"
+    report = ready.aggregate(policy(name, minimum_group_size=minimum), CALLS, MEMBERS)
+    expected, everything = brute_force(minimum), brute_force(0)
+    found = frame(f"analytics.{name}")
+    keys = ["day", "page", "region"]
+    assert found.columns == [*keys, *policy(name).measures]
+    assert found.select(keys).sort(keys).rows() == expected.select(keys).sort(keys).rows()
+    for (key, ours), (_, theirs) in zip(
+        sorted((row[:3], row[3:]) for row in found.rows()),
+        sorted((row[:3], row[3:]) for row in expected.select(found.columns).rows()),
+        strict=True,
+    ):
+        assert ours == pytest.approx(theirs, nan_ok=False), key
+    small = everything.filter(pl.col("people") < minimum)
+    assert figures(report, "groups", "small_groups", "people_in_small_groups", "read") == {
+        "groups": everything.height,
+        "small_groups": small.height,
+        "people_in_small_groups": small["people"].sum(),
+        "read": 400,
+    }
+    assert report.rows > 0
+    assert small.height > 0
+    assert all(check.passed for check in report.checks)
+    assert staging_is_empty()
+
+
+def test_the_size_of_groups_is_for_the_check_alone(ready: World) -> None:
+    ready.aggregate(policy("visits_hidden"), CALLS, MEMBERS)
+    assert PEOPLE not in frame("analytics.visits_hidden").columns
+    assert query(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid::regclass::text LIKE '%%visits_hidden%%' AND attname = %s",
+        PEOPLE,
+    ) == [(0,)]
+
+
+def test_groups_all_too_small_leave_an_empty_table(ready: World) -> None:
+    report = ready.aggregate(policy("visits_none", minimum_group_size=1000), CALLS, MEMBERS)
+    assert (report.rows, report.statistics["small_groups"]) == (0, report.statistics["groups"])
+    assert exists("analytics.visits_none")
+
+
+def test_a_required_dimension_leaves_its_nulls_out_and_a_flag_is_shown_as_text(ready: World) -> None:
+    dimensions = {
+        "page": {"column": "page", "required": True, "comment": "c"},
+        "active": {"column": "active", "comment": "c"},
+    }
+    ready.aggregate(policy("visits_required", dimensions=dimensions), CALLS, MEMBERS)
+    found = frame("analytics.visits_required")
+    assert set(found["page"]) == {"home", "cart", "help"}
+    assert set(found["active"]) == {"true", "false"}
+    visits = frame("anonymized.anonymized_agg_visits")
+    assert found["visits"].sum() == visits["page"].is_not_null().sum()
+
+
+def test_months_begin_on_their_first_day(ready: World) -> None:
+    dimensions = {"month": {"column": "joined", "truncate": "month", "required": True, "comment": "c"}}
+    measures = {"people": {"kind": "count_distinct", "column": "token", "comment": "c"}}
+    monthly = policy(
+        "people_monthly", source="anonymized_agg_people", join=None, derive={}, dimensions=dimensions, measures=measures
+    )
+    ready.aggregate(monthly, MEMBERS)
+    found = dict(frame("analytics.people_monthly").rows())
+    people = frame("anonymized.anonymized_agg_people")
+    expected = people.group_by(pl.col("joined").dt.date().dt.truncate("1mo")).agg(pl.len())
+    assert found == dict(expected.rows())
+    assert date(2025, 1, 1) in found
+
+
+def test_a_group_that_slipped_through_fails_the_check(ready: World) -> None:
+    policies = PolicySet({p.dataset: p for p in (MEMBERS, CALLS)}, {})
+    target = aggregate_table(policy("visits_slip"), policies)
+    hidden = Column(PEOPLE, ColumnType.BIGINT, "c", nullable=False)
+    with releasing(target) as connection:
+        release = Release(target, (WHOLE,), hidden=(hidden,))
+        open_staging(connection, release)
+        for people, passes in ((3, True), (2, False)):
+            connection.execute(
+                f'INSERT INTO staging."{release.staging}" (day, page, region, {PEOPLE}) VALUES (%s, %s, %s, %s)',
+                ["2024-03-01", "home", f"region {people}", people],
+            )
+            connection.commit()
+            outcome = group_size_check(connection, release, column=PEOPLE, minimum=3)
+            assert outcome.passed is passes
+        assert outcome.message.startswith("1 groups have fewer than 3 people")
+        assert outcome.figures == {"groups": 2, "smallest_group": 2, "minimum": 3}
+
+
+def test_an_aggregate_without_its_tables_names_them(ready: World) -> None:
+    lonely = visits_policy("agg_lonely", "agg_people")
+    with pytest.raises(UpstreamMissingError, match="materialize anonymized_agg_lonely first"):
+        ready.aggregate(policy("visits_lonely", source="anonymized_agg_lonely"), lonely, MEMBERS)
+    assert not exists("analytics.visits_lonely")
