@@ -18,6 +18,7 @@ from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.errors import PrivacyPlatformError, SettingsError
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join
 
+RESERVED_PREFIXES = ("landing_", "raw_", "anonymized_")
 PACKAGED = Path(__file__).resolve().parent.parent / "policies"
 
 
@@ -218,6 +219,8 @@ def _refers_to_itself(dataset: DatasetPolicy, datasets: dict[str, DatasetPolicy]
 
 
 def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, DatasetPolicy]) -> str | None:
+    if aggregate.aggregate.startswith(RESERVED_PREFIXES):
+        return f"aggregate: `{aggregate.aggregate}` could be taken for a table of another zone; name it otherwise"
     if aggregate.source not in published:
         return f"source: there is no table `{aggregate.source}`; an aggregate reads an anonymized table"
     source = published[aggregate.source]

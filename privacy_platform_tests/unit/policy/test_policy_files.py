@@ -323,3 +323,10 @@ def test_a_personal_field_let_through_is_unprotected(technique: object, sensitiv
 def test_odd_column_names_are_not_shown(name: str) -> None:
     assert printable_name(name) == "(a name that is not an identifier)"
     assert printable_name("loyalty_points2") == "loyalty_points2"
+
+
+def test_an_aggregate_is_not_named_like_a_table_of_another_zone(tmp_path: Path) -> None:
+    policies = folder_of(tmp_path, PEOPLE, ACTS, changed(COUNTS, put("aggregate", "raw_people")))
+    (invalid,) = policies.invalid
+    assert "name it otherwise" in invalid.message
+    assert not policies.aggregates
