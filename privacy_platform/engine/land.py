@@ -90,6 +90,7 @@ class LandTask:
             vault,
             subjects.unique("user_token"),
             sealing_keys=sealing_keys(keyring),
+            identity_key=keyring.secret(Purpose.IDENTITY),
             current=keyring.current,
         )
         rows = rows.join(keys, left_on="__token", right_on="user_token", how="left", maintain_order="left")

@@ -45,6 +45,7 @@ class Purpose(StrEnum):
     TOKEN = "token"  # noqa: S105 - the name of a purpose, not a secret
     HMAC = "hmac"
     SEALING = "sealing"
+    IDENTITY = "identity"
 
 
 class MasterSecret(BaseModel):
@@ -99,13 +100,13 @@ class Keyring(BaseModel):
 
         Args:
             purpose: what the key is for.
-            version: the master's version; by default `current` for sealing and `pinned` for all others.
+            version: the master's version; by default `current` for what is sealed and `pinned` for all others.
 
         Raises:
             KeyringError: the keyring has no such version.
         """
         if version is None:
-            version = self.current if purpose is Purpose.SEALING else self.pinned
+            version = self.current if purpose in (Purpose.SEALING, Purpose.IDENTITY) else self.pinned
         master = self.masters.get(version)
         if master is None:
             raise KeyringError(

@@ -6,7 +6,8 @@ dataset and the record, so that a value moved to another record does not open.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from operator import concat
 
 import polars as pl
 import polars_hash  # noqa: F401 - registers the expression namespace `chash`
@@ -17,6 +18,7 @@ from privacy_platform.errors import PrivacyPlatformError
 
 SALT_BYTES = 32
 _NONCE_BYTES = 12
+_REPEATS_THAT_PAY = 4
 
 
 class SealError(PrivacyPlatformError):
@@ -52,25 +54,13 @@ def data_keys(salts: pl.Series, versions: pl.Series, sealing_keys: Mapping[int, 
     return frame.select(pl.when(pl.col("salt").is_null()).then(None).otherwise(key).alias("data_key")).to_series()
 
 
-def _associated(dataset: str, record: str) -> bytes:
-    return f"{dataset}\x1f{record}".encode()
-
-
-def _ciphers(keys: Sequence[bytes]) -> dict[bytes, AESGCM]:
-    return {key: AESGCM(key) for key in dict.fromkeys(keys)}
-
-
 def seal(payloads: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: str) -> pl.Series:
     """Seal each payload (text) under its key, bound to the dataset and its record's id."""
-    key_list = keys.to_list()
-    ciphers = _ciphers(key_list)
-    noise = os.urandom(_NONCE_BYTES * len(key_list))
-    nonces = (noise[start : start + _NONCE_BYTES] for start in range(0, len(noise), _NONCE_BYTES))
-    sealed = [
-        nonce + ciphers[key].encrypt(nonce, payload.encode(), _associated(dataset, record))
-        for nonce, key, payload, record in zip(nonces, key_list, payloads.to_list(), records.to_list(), strict=True)
-    ]
-    return pl.Series("sealed", sealed, dtype=pl.Binary)
+    noise = os.urandom(_NONCE_BYTES * len(keys))
+    nonces = [noise[start : start + _NONCE_BYTES] for start in range(0, len(noise), _NONCE_BYTES)]
+    texts = payloads.cast(pl.Binary).to_list()
+    sealed = map(AESGCM.encrypt, _ciphers(keys), nonces, texts, _associated(records, dataset))
+    return pl.Series("sealed", list(map(concat, nonces, sealed)), dtype=pl.Binary)
 
 
 def unseal(sealed: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: str) -> list[bytes]:
@@ -79,15 +69,26 @@ def unseal(sealed: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: s
     Raises:
         SealError: one of them was altered, moved to another record, or sealed under another key.
     """
-    key_list = keys.to_list()
-    ciphers = _ciphers(key_list)
+    nonces = sealed.bin.head(_NONCE_BYTES).to_list()
+    texts = sealed.bin.slice(_NONCE_BYTES).to_list()
     try:
-        return [
-            ciphers[key].decrypt(value[:_NONCE_BYTES], value[_NONCE_BYTES:], _associated(dataset, record))
-            for value, key, record in zip(sealed.to_list(), key_list, records.to_list(), strict=True)
-        ]
+        return list(map(AESGCM.decrypt, _ciphers(keys), nonces, texts, _associated(records, dataset)))
     except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
         raise SealError(
             f"A sealed record of {dataset} does not open: it was altered, or the keyring is not the one that "
             "sealed it. Restore the keyring, or the table, from backup."
         ) from None
+
+
+def _associated(records: pl.Series, dataset: str) -> list[bytes]:
+    """The associated data of each record: the dataset and the record's id."""
+    return (f"{dataset}\x1f" + records.cast(pl.String)).cast(pl.Binary).to_list()
+
+
+def _ciphers(keys: pl.Series) -> Iterator[AESGCM]:
+    """A cipher for each row; made once for each key where keys repeat enough to pay for looking them up."""
+    values = keys.to_list()
+    if keys.n_unique() * _REPEATS_THAT_PAY > len(values):
+        return map(AESGCM, values)
+    ready = {key: AESGCM(key) for key in set(values)}
+    return map(ready.__getitem__, values)

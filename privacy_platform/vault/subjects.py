@@ -19,7 +19,7 @@ _NEW = "new_subject"
 
 
 def subject_keys(
-    connection: Any, subjects: pl.DataFrame, *, sealing_keys: Mapping[int, str], current: int
+    connection: Any, subjects: pl.DataFrame, *, sealing_keys: Mapping[int, str], identity_key: str, current: int
 ) -> pl.DataFrame:
     """The data keys of the given subjects, registering those the vault has not seen.
 
@@ -27,17 +27,19 @@ def subject_keys(
         connection: an ADBC connection in manual-commit mode; every call commits its own transaction.
         subjects: columns `user_token` and `subject_id` (text), one row a subject.
         sealing_keys: the sealing key (hexadecimal) of every version of the keyring.
+        identity_key: the identity key (hexadecimal) of version `current`. It is not the subject's own: the salt stands
+            in the same row, so both are there or gone together. Nonces are random: good for 2**32 subjects a version.
         current: the version that seals new subjects.
 
     Returns:
         Columns `user_token` and `data_key` (32 bytes), one row a subject.
     """
     try:
-        known = _known_and_new(connection, subjects, sealing_keys, current, _copy_new)
+        known = _known_and_new(connection, subjects, identity_key, current, _copy_new)
     except AdbcError:
         # Another task has registered some of the same subjects meanwhile.
         connection.rollback()
-        known = _known_and_new(connection, subjects, sealing_keys, current, _merge_new)
+        known = _known_and_new(connection, subjects, identity_key, current, _merge_new)
     connection.commit()
     return known.select("user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key"))
 
@@ -45,7 +47,7 @@ def subject_keys(
 def _known_and_new(
     connection: Any,
     subjects: pl.DataFrame,
-    sealing_keys: Mapping[int, str],
+    identity_key: str,
     current: int,
     register: Callable[[Any, pl.DataFrame], pl.DataFrame],
 ) -> pl.DataFrame:
@@ -58,17 +60,17 @@ def _known_and_new(
         )
         unseen = subjects.join(known, on="user_token", how="anti")
         if unseen.height:
-            known = pl.concat([known, register(cursor, _drawn(unseen, sealing_keys, current))])
+            known = pl.concat([known, register(cursor, _drawn(unseen, identity_key, current))])
         cursor.execute(f"DROP TABLE {_WANTED}")
     return known
 
 
-def _drawn(unseen: pl.DataFrame, sealing_keys: Mapping[int, str], current: int) -> pl.DataFrame:
+def _drawn(unseen: pl.DataFrame, identity_key: str, current: int) -> pl.DataFrame:
     """New rows of the vault, sorted, so that two tasks that meet the same subjects wait and never deadlock."""
     new = unseen.sort("user_token").with_columns(
         new_salts(unseen.height).alias("salt"), pl.lit(current, dtype=pl.Int32).alias("key_version")
     )
-    keys = data_keys(new["salt"], new["key_version"], sealing_keys)
+    keys = pl.repeat(bytes.fromhex(identity_key), new.height, dtype=pl.Binary, eager=True)
     sealed_id = seal(new["subject_id"], keys, new["user_token"], dataset=VAULT_DATASET)
     return new.select("user_token", "salt", sealed_id.alias("sealed_id"), "key_version")
 

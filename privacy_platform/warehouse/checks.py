@@ -142,12 +142,18 @@ def suppress_small_classes(connection: Connection, release: Release, names: Sequ
     """Delete the staged rows whose combination of the given columns fewer than `k` rows share; returns how many."""
     staged = sql.Identifier(STAGING, release.staging)
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    qualified = sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names)
+    row, small = (
+        sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier(table, name) for name in names))
+        for table in ("staged", "small")
+    )
+    # Rows with nulls are equal only by IS NOT DISTINCT FROM, which cannot be hashed; their hashes can.
     deleted = connection.execute(
         sql.SQL(
-            "WITH small AS (SELECT jsonb_build_array({c}) AS class FROM {t} GROUP BY {c} HAVING count(*) < {k}) "
-            "DELETE FROM {t} s USING small WHERE jsonb_build_array({q}) = small.class"
-        ).format(c=columns, t=staged, k=sql.Literal(k), q=qualified)
+            "WITH small AS MATERIALIZED (SELECT {c} FROM {t} GROUP BY {c} HAVING count(*) < {k}) "
+            "DELETE FROM {t} staged USING small "
+            "WHERE hash_record_extended({row}, 0) = hash_record_extended({small}, 0) "
+            "AND {row} IS NOT DISTINCT FROM {small}"
+        ).format(c=columns, t=staged, k=sql.Literal(k), row=row, small=small)
     ).rowcount
     connection.commit()
     return deleted

@@ -94,7 +94,7 @@ def file_splits(files: Sequence[Path], *, parallelism: int) -> list[FileSplit]:
     """
     total = sum(path.stat().st_size for path in files)
     low, high = _SPLIT_BYTES
-    size = min(high, max(low, total // (4 * parallelism) + 1))
+    size = min(high, max(low, total // (2 * parallelism) + 1))
     splits: list[FileSplit] = []
     for path in files:
         known = file_format(path)

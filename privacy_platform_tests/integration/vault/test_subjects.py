@@ -10,11 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from privacy_platform.vault.sealing import SealError, data_keys, seal, unseal
+from privacy_platform.vault.sealing import SealError, seal, unseal
 from privacy_platform.vault.subjects import VAULT_DATASET, subject_keys
 from privacy_platform.warehouse.connection import Role, adbc, connect
 
 pytestmark = pytest.mark.usefixtures("warehouse")
+IDENTITY = "1d" * 32
 SEALING = {1: "a1" * 32, 2: "b2" * 32}
 
 
@@ -37,7 +38,7 @@ def stored(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def keys_of(connection: Any, frame: pl.DataFrame, current: int = 1) -> dict[str, bytes]:
-    found = subject_keys(connection, frame, sealing_keys=SEALING, current=current)
+    found = subject_keys(connection, frame, sealing_keys=SEALING, identity_key=IDENTITY, current=current)
     assert found.columns == ["user_token", "data_key"]
     assert sorted(found["user_token"]) == sorted(frame["user_token"])
     return dict(found.rows())
@@ -64,7 +65,7 @@ def test_the_vault_reverses_a_token_until_its_row_is_gone(vault: Any) -> None:
     frame = subjects("erase", 2)
     before = keys_of(vault, frame)
     rows = stored(frame)
-    keys = data_keys(rows["salt"], rows["key_version"], SEALING)
+    keys = pl.Series([bytes.fromhex(IDENTITY)] * rows.height)
     opened = unseal(rows["sealed_id"], keys, rows["user_token"], dataset=VAULT_DATASET)
     named = dict(zip(rows["user_token"], opened, strict=True))
     assert named == {token: each.encode() for token, each in frame.rows()}
