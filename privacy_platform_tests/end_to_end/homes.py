@@ -25,7 +25,7 @@ import psycopg
 from privacy_platform import settings
 from privacy_platform.vault.keyring import KEYRING_VARIABLE
 from privacy_platform.warehouse import embedded
-from privacy_platform.warehouse.connection import URL_VARIABLE, Role, connect, database_url, with_database
+from privacy_platform.warehouse.connection import URL_VARIABLE, Role, database_url, with_database
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -38,6 +38,7 @@ class Home:
 
     path: Path
     extra: dict[str, str] = field(default_factory=dict)
+    urls: dict[Role, str] = field(default_factory=dict, repr=False)
 
     @property
     def landing(self) -> Path:
@@ -52,7 +53,7 @@ class Home:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Make this process one of this home's."""
+        """Make this process one of this home's: all its threads, so only where no other one starts a process."""
         before = dict(os.environ)
         os.environ.clear()
         os.environ.update(self.environment())
@@ -120,12 +121,17 @@ class Home:
             with open_instance() as instance:
                 return runs.materialize(build_definitions(policies), policies, instance, selection, days=days)
 
+    def url(self, role: Role = Role.ADMIN) -> str:
+        """The URL of the warehouse for a role, the server's superuser by default; read once, passwords stay."""
+        if role not in self.urls:
+            with self.entered():
+                self.urls[role] = database_url(role)
+        return self.urls[role]
+
     def connect(self, role: Role = Role.ADMIN, database: str | None = None) -> psycopg.Connection:
         """A connection by role; as the superuser of the server by default."""
-        with self.entered():
-            if database is None:
-                return connect(role, autocommit=True)
-            return psycopg.connect(with_database(database_url(role), database), autocommit=True)
+        url = self.url(role)
+        return psycopg.connect(with_database(url, database) if database else url, autocommit=True)
 
     def rows(self, query: str, role: Role = Role.ADMIN, database: str | None = None) -> list[tuple[Any, ...]]:
         with self.connect(role, database) as connection:
