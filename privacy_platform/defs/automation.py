@@ -15,14 +15,14 @@ import dagster as dg
 
 from privacy_platform import settings
 from privacy_platform.defs.assets import landing_names, today
-from privacy_platform.engine.sources.files import days_in_file
+from privacy_platform.engine.sources.files import SourceError, days_in_file
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.compile import raw_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.migrations import ensure_warehouse
-from privacy_platform.warehouse.tables import partitions
+from privacy_platform.warehouse.tables import partitions, table_columns
 
 SETTLED_SECONDS = 2.0
 SCANNED_BYTES = 2**30
@@ -30,7 +30,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 
 def landing_sensor(policies: PolicySet) -> dg.SensorDefinition:
-    """Requests one run for all files that are new, or new versions, since the last look."""
+    """Requests a run for the files that are new, or new versions, since the last look."""
 
     @dg.sensor(
         name="landing_files",
@@ -45,8 +45,8 @@ def landing_sensor(policies: PolicySet) -> dg.SensorDefinition:
         if not found:
             return dg.SkipReason(f"Nothing new in {settings.landing()}.")
         versions = {path.name: version(path) for files in found.values() for path in files}
-        request = run_request(policies, found, versions)
-        return dg.SensorResult(run_requests=[request], cursor=json.dumps(seen | versions, sort_keys=True))
+        requests = run_requests(policies, found, versions)
+        return dg.SensorResult(run_requests=requests, cursor=json.dumps(seen | versions, sort_keys=True))
 
     return landing_files
 
@@ -76,9 +76,34 @@ def new_files(policy: DatasetPolicy, seen: Mapping[str, str]) -> list[Path]:
     ]
 
 
-def run_request(policies: PolicySet, found: Mapping[str, Sequence[Path]], versions: Mapping[str, str]) -> dg.RunRequest:
-    """The run for the given new files: their raw tables and everything that is made from them."""
-    days = days_touched(policies, found)
+def run_requests(
+    policies: PolicySet, found: Mapping[str, Sequence[Path]], versions: Mapping[str, str]
+) -> list[dg.RunRequest]:
+    """One run for all files; with an unreadable one among them a run for each, so that it keeps no other waiting."""
+    try:
+        return [run_request(policies, found, versions, days_touched(policies, found))]
+    except SourceError:
+        single = [(dataset, path) for dataset, files in found.items() for path in files]
+        return [
+            run_request(
+                policies, {dataset: [path]}, {path.name: versions[path.name]}, _days_or_today(policies, dataset, path)
+            )
+            for dataset, path in single
+        ]
+
+
+def _days_or_today(policies: PolicySet, dataset: str, path: Path) -> set[date]:
+    """The days of a file; of one that cannot be read some day, on which its run fails with its name."""
+    try:
+        return days_touched(policies, {dataset: [path]})
+    except SourceError:
+        return {today()}
+
+
+def run_request(
+    policies: PolicySet, found: Mapping[str, Sequence[Path]], versions: Mapping[str, str], days: set[date]
+) -> dg.RunRequest:
+    """The run for the given new files: their raw tables and everything that is made from them, on the given days."""
     names = selected_tables(policies, list(found), partitioned=bool(days))
     config = {
         f"raw_{dataset}": {"config": {"files": [path.name for path in files]}}
@@ -142,6 +167,38 @@ def standing_days(policy: DatasetPolicy) -> set[date]:
         return set()
 
 
+def tables_without_data(policies: PolicySet) -> set[str]:
+    """Tables of datasets that have neither a landing file nor a raw table, and what is made from them.
+
+    Who brings only data of their own has no use for the packaged datasets: taking everything leaves those out.
+    """
+    empty = {
+        f"anonymized_{name}": name
+        for name, policy in policies.datasets.items()
+        if not landing_names(policy, settings.landing()) and not _stands(policy)
+    }
+    for name, policy in policies.datasets.items():
+        if policy.references and f"anonymized_{policy.references.dataset}" in empty:
+            empty[f"anonymized_{name}"] = name
+    aggregates = {
+        name
+        for name, policy in policies.aggregates.items()
+        if policy.source in empty or (policy.join is not None and policy.join.table in empty)
+    }
+    bare = {f"raw_{name}" for name in empty.values() if not landing_names(policies.datasets[name], settings.landing())}
+    return {*empty, *aggregates, *bare}
+
+
+def _stands(policy: DatasetPolicy) -> bool:
+    table = raw_table(policy)
+    try:
+        ensure_warehouse()
+        with connect(Role.PIPELINE) as connection:
+            return bool(table_columns(connection, table.zone, table.name))
+    except PrivacyPlatformError:
+        return False
+
+
 def daily_schedule(policies: PolicySet) -> dg.ScheduleDefinition:
     """Materializes everything for yesterday and today, at three in the morning; off until switched on."""
 
@@ -153,6 +210,11 @@ def daily_schedule(policies: PolicySet) -> dg.ScheduleDefinition:
         description="Everything, with yesterday's and today's partitions, at 03:00 UTC.",
     )
     def daily() -> dg.RunRequest:
-        return dg.RunRequest(tags={RANGE_START: str(today() - timedelta(days=1)), RANGE_END: str(today())})
+        tables = {f"{zone}_{name}" for name in policies.datasets for zone in ("raw", "anonymized")}
+        chosen = (tables | set(policies.aggregates)) - tables_without_data(policies)
+        return dg.RunRequest(
+            asset_selection=[dg.AssetKey(name) for name in sorted(chosen)],
+            tags={RANGE_START: str(today() - timedelta(days=1)), RANGE_END: str(today())},
+        )
 
     return daily

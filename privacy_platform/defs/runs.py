@@ -22,6 +22,7 @@ from privacy_platform.defs.automation import (
     RANGE_START,
     days_touched,
     standing_days,
+    tables_without_data,
 )
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.load import PolicySet
@@ -81,7 +82,8 @@ def materialize(
         definitions: the assets.
         policies: the policies they were built from.
         instance: where the run is recorded.
-        selection: Dagster's asset selection syntax, e.g. `*`, `raw_users+`, `raw_users,raw_events`, `group:anonymized`.
+        selection: Dagster's asset selection syntax, e.g. `*`, `raw_users,raw_events`, `group:anonymized`.
+            every table there is data for.
         days: first and last day for daily assets; by default every day in landing or in the raw zone.
         progress: told (table, state) as steps start and end.
 
@@ -95,8 +97,12 @@ def materialize(
         chosen = dg.AssetSelection.from_coercible(parts).resolve(graph) & graph.materializable_asset_keys
     except Exception:  # Dagster's parser raises errors of its own kinds
         raise RunError(
-            f"`{selection}` is not an asset selection; for example `raw_users+` or `group:anonymized`."
+            f"`{selection}` is not an asset selection; for example `key:raw_users+` or `group:anonymized`."
         ) from None
+    if selection.strip() == "*":
+        chosen -= {AssetKey(name) for name in tables_without_data(policies)}
+        if not chosen:
+            raise RunError(f"There is nothing to materialize: put a data file into {settings.landing()}.")
     if not chosen:
         raise RunError(f"`{selection}` selects no asset: `privacy-platform materialize '*'` takes all of them.")
     daily = {key for key in chosen if graph.get(key).partitions_def is not None}

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from privacy_platform.defs.automation import RANGE_END, RANGE_START
+from privacy_platform.engine.sources.files import SourceError, file_splits
 from privacy_platform_tests.end_to_end.homes import Home
 from privacy_platform_tests.end_to_end.people import events, people, write
 
@@ -55,7 +56,7 @@ def look(home: Home, cursor: str | None = None) -> dg.SensorResult | dg.SkipReas
         definitions = build_definitions()
         sensor = definitions.get_sensor_def("landing_files")
         with dg.build_sensor_context(instance=instance, cursor=cursor, definitions=definitions) as context:
-            result: Any = sensor._raw_fn(context) if hasattr(sensor, "_raw_fn") else sensor(context)
+            result: Any = sensor(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
 
@@ -159,9 +160,15 @@ def test_a_broken_file_does_not_keep_others_waiting(home: Home, landing: Path) -
     (landing / "events-b.parquet").write_bytes(b"PAR1 but no more")
     settle(write(landing / "users.jsonl", SOMEONE), *landing.iterdir())
     result = look(home)
-    assert "raw_users" in asked_tables(request(result))
     assert isinstance(result, dg.SensorResult)
+    assert sorted(sorted(asked_tables(asked))[-1] for asked in result.run_requests or []) == [
+        "raw_events",
+        "raw_events",
+        "user_cohorts",
+    ]
     assert isinstance(look(home, result.cursor), dg.SkipReason)
+    with home.entered(), pytest.raises(SourceError, match=r"events-b\.parquet"):
+        file_splits([landing / "events-b.parquet"], parallelism=1)
 
 
 def test_the_asked_run_runs(home: Home, landing: Path, spark: "SparkSession") -> None:
