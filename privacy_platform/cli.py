@@ -152,7 +152,7 @@ def generate(
 
 @command(app, "materialize")
 def materialize(
-    selection: Annotated[str, typer.Argument(help="Dagster's asset selection, e.g. '*' or 'raw_users+'.")],
+    selection: Annotated[str, typer.Argument(help="Dagster's asset selection, e.g. '*' or 'key:raw_users+'.")],
     days: Annotated[str, typer.Option(help="FIRST..LAST day for daily tables; by default all days of data.")] = "",
     as_json: Json = False,
 ) -> None:

@@ -55,7 +55,7 @@ def _java() -> str:
 
 def _keyring() -> str:
     keyring = load_keyring()
-    return f"{len(keyring.masters)} versions, {keyring.current} seals"
+    return f"versions {', '.join(map(str, sorted(keyring.masters)))}; version {keyring.current} seals new subjects"
 
 
 def _policies() -> str:

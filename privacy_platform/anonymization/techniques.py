@@ -323,7 +323,7 @@ class MaskPhone(_Base):
 class MaskZip(_Base):
     """A postal code's first characters: `921**`."""
 
-    guards: ClassVar[str] = "Placing the person in a neighbourhood: the prefix covers a whole district."
+    guards: ClassVar[str] = "Placing the person in a neighborhood: the prefix covers a whole district."
     leaves: ClassVar[str] = "Some prefixes cover few people; combined with other columns they can single out."
     remains: ClassVar[str] = "Personal data as long as the record stands for one person; less identifying."
 
@@ -365,7 +365,7 @@ _IPV4 = rf"^{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}$"
 class MaskIp(_Base):
     """The network of an IP address: `192.168.1.0` (/24), or `2001:db8:12::` (/48)."""
 
-    guards: ClassVar[str] = "Recognising one device or household by its address."
+    guards: ClassVar[str] = "Recognizing one device or household by its address."
     leaves: ClassVar[str] = "The network tells provider, company or region; small networks have few users."
     remains: ClassVar[str] = "Personal data as long as the record stands for one person; less identifying."
 

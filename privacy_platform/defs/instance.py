@@ -25,6 +25,8 @@ def instance_environment() -> dict[str, str]:
     home = Path(os.environ.get("DAGSTER_HOME") or _write_home())
     return {
         "DAGSTER_HOME": str(home),
+        # `dagster asset materialize` reads neither pyproject.toml nor workspace.yaml.
+        "DAGSTER_MODULE_NAME": "privacy_platform.definitions",
         URL_VARIABLE: os.environ.get(URL_VARIABLE) or dagster_url(),
         settings.HOME_VARIABLE: str(settings.home()),
         settings.LANDING_VARIABLE: str(settings.landing()),

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from privacy_platform.engine.gate import ReleaseReport
+from privacy_platform.policy.compile import SEALED
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.checks import DESCRIPTIONS, CheckOutcome
@@ -34,7 +35,7 @@ def column_schema(table: Table) -> dg.TableSchema:
                     nullable=column.nullable and column.name not in table.primary_key,
                     unique=table.primary_key == (column.name,),
                 ),
-                tags={} if column.pii == "none" else {"pii": column.pii, "sensitivity": column.sensitivity},
+                tags={"pii": column.pii, "sensitivity": column.sensitivity},
             )
             for column in table.columns
         ]
@@ -59,6 +60,7 @@ def technique_table(policy: DatasetPolicy) -> dg.TableMetadataValue:
             dg.TableRecord(
                 {
                     "field": name,
+                    "read from": f"raw_{policy.dataset}.{SEALED if field.sensitivity.sealed else name}",
                     "pii": field.pii,
                     "sensitivity": str(field.sensitivity),
                     "technique": field.technique.name,

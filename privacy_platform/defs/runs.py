@@ -82,7 +82,7 @@ def materialize(
         definitions: the assets.
         policies: the policies they were built from.
         instance: where the run is recorded.
-        selection: Dagster's asset selection syntax, e.g. `*`, `raw_users,raw_events`, `group:anonymized`.
+        selection: Dagster's selection syntax, e.g. `key:raw_users+`, `raw_users,raw_events`, `group:raw`; `*` takes
             every table there is data for.
         days: first and last day for daily assets; by default every day in landing or in the raw zone.
         progress: told (table, state) as steps start and end.

@@ -186,13 +186,13 @@ def _merge(connection: Connection, policy: DatasetPolicy, release: Release, stat
         filled = staged_partitions(connection, release)
         statistics["new"] = staged_rows(connection, release)
         if standing:
-            _carry_over(connection, release, filled, statistics)
+            _carry_over(connection, release, filled, statistics, policy.token_column)
         index_staging(connection, release, filled)
         return filled
     filled = staged_partitions(connection, release)
     staged = statistics["staged"]
     if standing:
-        _carry_over(connection, release, filled, statistics)
+        _carry_over(connection, release, filled, statistics, policy.token_column)
     try:
         index_staging(connection, release, filled)
     except errors.UniqueViolation:  # repeats are rare, so they are looked for only when the key finds one
@@ -237,8 +237,10 @@ def _drop_standing(connection: Connection, release: Release) -> int:
     return dropped
 
 
-def _carry_over(connection: Connection, release: Release, filled: Sequence[Partition], statistics: Statistics) -> None:
-    """Copy the standing records of the partitions to be replaced, but those the staged ones replace."""
+def _carry_over(
+    connection: Connection, release: Release, filled: Sequence[Partition], statistics: Statistics, token: str
+) -> None:
+    """Copy the standing records of the partitions to be replaced, but those the staged ones replace and the erased."""
     table = release.table
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
     for partition in sorted(set(partitions(connection, table)) & set(filled)):
@@ -254,7 +256,14 @@ def _carry_over(connection: Connection, release: Release, filled: Sequence[Parti
                 k=_key(table),
             )
         ).rowcount
-        statistics["kept"] += kept
+        # A record whose subject is gone from the vault was erased: nobody can open it, and it is not carried on.
+        erased = connection.execute(
+            sql.SQL(
+                "DELETE FROM {} s WHERE NOT EXISTS (SELECT 1 FROM vault.subjects v WHERE v.user_token = s.{})"
+            ).format(sql.Identifier(STAGING, release.partition(partition)), sql.Identifier(token))
+        ).rowcount
+        statistics["kept"] += kept - erased
+        statistics["erased"] += erased
         statistics["replaced"] += standing - kept
     connection.commit()
 

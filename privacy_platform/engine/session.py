@@ -26,11 +26,12 @@ def spark_config() -> dict[str, Any]:
         # `local[*]` tries a task once; the second number makes it behave as a cluster does.
         else {"spark.master": f"local[{parallelism()},{spark_attempts()}]" if master == "local" else master}
     )
+    # Workers on other machines have to reach the driver; local ones must not open it to the network.
+    address = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} if master == "local" else {}
     return {
         **target,
+        **address,
         "spark.app.name": "privacy-platform",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": os.environ.get(MEMORY_VARIABLE, "1g"),
         "spark.driver.extraJavaOptions": " ".join(
             ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}"]
@@ -66,7 +67,8 @@ def prepare_environment() -> None:
     """Make the workers use this interpreter and Spark bind to the loopback address; before the session starts."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if os.environ.get(MASTER_VARIABLE, "local") == "local":
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
 
 def spark_session() -> SparkSession:

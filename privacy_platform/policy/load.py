@@ -151,6 +151,8 @@ _MENDS = {
 def _explain(error: Any) -> str:
     # Pydantic puts the tag of a discriminated union into the path: it is not in the file.
     path = ".".join(str(part) for part in error["loc"]) or "file"
+    if error["type"] == "union_tag_invalid":
+        return f"{path} names none of {error['ctx']['expected_tags']}; correct its name"
     mend = _MENDS.get(error["type"])
     if mend:
         return f"{path} {mend}"

@@ -133,7 +133,8 @@ def tokens_check(
         dangling == 0,
         f"every token is in {where}"
         if dangling == 0
-        else f"{dangling} rows have a token that is not in {where}; materialize it first, then this table",
+        else f"{dangling} rows have a token that is not in {where}; "
+        + ("report this as a bug" if referred is None else "materialize it first, then this table"),
         {"dangling_rows": dangling},
     )
 

@@ -11,12 +11,6 @@ from psycopg import Connection, sql
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.tables import Column, Partition, Table
 
-SUBJECT_ROLES = {
-    "raw": "privacy_compliance",
-    "anonymized": "privacy_analyst",
-    "analytics": "privacy_dashboard",
-}
-
 
 class TableMismatchError(PrivacyPlatformError):
     """The table in the database has other columns than the policy, and a part of it would keep them."""

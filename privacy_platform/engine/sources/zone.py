@@ -11,7 +11,8 @@ from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.tables import partition_name
 
 _BLOCK = 8192
-_SPLIT_BYTES = 192 * 2**20
+_SPLIT_BYTES = 2**30
+_WORK_MEMORY = "128MB"
 SPARK_TYPES = {
     ColumnType.TEXT: "string",
     ColumnType.BIGINT: "long",
@@ -42,14 +43,14 @@ class ZoneSplit:
 def zone_splits(
     connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
 ) -> list[ZoneSplit]:
-    """Splits of the given partitions, at least one task for each processor where the table is large enough."""
+    """Splits of the given partitions: one task a processor, as each hashes the tables it joins; more when large."""
     relations = []
     for partition in partitions:
         name = partition_name(table, partition)
         row = connection.execute("SELECT pg_relation_size(to_regclass(%s))", [f'"{table.zone}"."{name}"']).fetchone()
         relations.append((name, (row[0] if row and row[0] else 0) // _BLOCK))
     blocks = sum(count for _, count in relations)
-    size = max(1024, min(_SPLIT_BYTES // _BLOCK, -(-blocks // (2 * parallelism))))
+    size = max(1024, min(_SPLIT_BYTES // _BLOCK, -(-blocks // parallelism)))
     splits: list[ZoneSplit] = []
     for name, count in relations:
         pieces = max(1, round(count / size)) if count else 0
@@ -63,6 +64,8 @@ def zone_splits(
 def read_query(query: str) -> Iterator[pa.RecordBatch]:
     """The batches of a query as the pipeline role."""
     with adbc(Role.PIPELINE) as connection, connection.cursor() as cursor:
+        # The vault of a million subjects is hashed in memory for a join; spilled, the raw rows would be written again.
+        cursor.execute(f"SET work_mem = '{_WORK_MEMORY}'")
         cursor.execute(query)
         yield from cursor.fetch_record_batch()
 
