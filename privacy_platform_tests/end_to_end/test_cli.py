@@ -1,0 +1,223 @@
+"""The command line: JSON that parses, one-line errors, an environment for other tools, an audit that tells."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from privacy_platform_tests.end_to_end.homes import ROOT, Home
+from privacy_platform_tests.end_to_end.people import events, people, write
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="module")
+def home(homes: Callable[..., Home], spark: "SparkSession") -> Home:
+    home = homes()
+    someone = people(60)
+    write(home.landing / "users.jsonl", someone)
+    write(home.landing / "events.jsonl", events(someone, 600))
+    assert home.materialize("*").succeeded
+    return home
+
+
+def test_generate(home: Home, tmp_path: Path) -> None:
+    words = ("generate", "--users", "50", "--events", "500", "--seed", "4", "--dirty", "0.05")
+    document = home.json(*words, "--out", str(tmp_path / "a"))
+    assert [Path(file["path"]).name for file in document["files"]] == ["users.jsonl", "events.jsonl"]
+    assert sum(document["planted"].values()) > 5
+    assert document["files"][0]["rows"] >= 50
+    again = home.json(*words, "--out", str(tmp_path / "b"))
+    assert again["planted"] == document["planted"]
+    for name in ("users.jsonl", "events.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_materialize_without_new_data_needs_no_spark(home: Home) -> None:
+    for path in home.landing.iterdir():
+        path.unlink()
+    document = home.json("materialize", "raw_users")
+    assert document["succeeded"] is True
+    [table] = document["tables"]
+    assert (table["table"], table["zone"], table["status"], table["rows"]) == ("raw_users", "raw", "published", 60)
+    assert all(table["checks"].values())
+
+
+def test_policies(home: Home) -> None:
+    assert home.json("policy", "check")["problems"] == {}
+    fields = home.json("policy", "explain", "users")["fields"]
+    assert len(fields) == 17
+    assert all(field["protects_against"] and field["does_not"] and field["result"] for field in fields)
+
+
+@pytest.mark.parametrize("role", ["admin", "pipeline", "compliance", "analyst", "dashboard"])
+def test_db_url(home: Home, role: str) -> None:
+    document = home.json("db", "url", "--role", role)
+    with psycopg.connect(document["url"]) as connection:
+        [login] = connection.execute("SELECT session_user::text").fetchone() or ("",)
+    assert document["role"] == role
+    assert login.endswith(role) or role == "admin"
+
+
+def test_audit_and_lineage_and_their_own_traces(home: Home) -> None:
+    shown = home.json("audit", "show", "--limit", "5")
+    assert len(shown) == 5
+    assert shown[0]["seq"] > shown[-1]["seq"]
+    found = home.json("lineage", "anonymized.anonymized_users")
+    assert {entry["target"] for entry in found} == {"anonymized.anonymized_users"}
+    assert found[0]["records_in"] == found[0]["records_out"] == 60
+    assert found[0]["column_lineage"]["email_hash"]["sources"]
+    reads = [entry for entry in home.json("audit", "show") if entry["action"] == "restricted_read"]
+    assert len(reads) >= 2
+
+
+def test_doctor(home: Home) -> None:
+    found = {finding["name"]: finding for finding in home.json("doctor")}
+    assert {"Java", "keyring", "policies", "warehouse", "landing folder"} <= found.keys()
+    assert all(finding["ok"] for finding in found.values()), found
+
+
+def test_env_is_json_and_works_in_a_shell(home: Home) -> None:
+    document = home.json("env")
+    assert document["PRIVACY_PLATFORM_HOME"] == str(home.path)
+    script = 'eval "$(privacy-platform env)" && test -f "$DAGSTER_HOME/dagster.yaml" && dagster run list --limit 1'
+    done = subprocess.run(
+        ["sh", "-c", script], env=home.environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Run:" in done.stdout
+
+
+def test_paths_with_blanks_and_quotes_survive_env(homes: Callable[..., Home], tmp_path: Path) -> None:
+    home = homes(PRIVACY_PLATFORM_LANDING=str(tmp_path / "it's a $HOME folder"))
+    script = 'eval "$(privacy-platform env)" && printf %s "$PRIVACY_PLATFORM_LANDING"'
+    done = subprocess.run(
+        ["sh", "-c", script], env=home.environment(), cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.stdout == str(tmp_path / "it's a $HOME folder"), done.stderr
+
+
+ERRORS = {
+    "no such selection": (("materialize", "no_such_table"), "no_such_table"),
+    "no selection at all": (("materialize", "((("), "((("),
+    "days that are none": (("materialize", "*", "--days", "soon"), "--days soon"),
+    "days the wrong way round": (("materialize", "raw_events", "--days", "2026-06-12..2026-06-10"), "--days"),
+    "no such dataset": (("policy", "explain", "nobody"), "nobody"),
+    "no such policy file": (("policy", "check", "/no/such/file.yaml"), "file.yaml"),
+    "events without users": (("generate", "--users", "0", "--events", "5"), "users"),
+    "a negative seed": (("generate", "--users", "1", "--events", "0", "--seed", "-1"), "seed"),
+    "keys twice": (("keys", "init"), "keyring"),
+    "a policy folder that is none": (("policy", "check", "--json"), "PRIVACY_PLATFORM_POLICIES"),
+    "a database that is none": (("audit", "verify"), "PRIVACY_PLATFORM_DATABASE_URL"),
+}
+SETTINGS = {
+    "a policy folder that is none": {"PRIVACY_PLATFORM_POLICIES": "/no/such/folder"},
+    "a database that is none": {"PRIVACY_PLATFORM_DATABASE_URL": "mysql://me:secret-word@nowhere/x"},
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_one_line_and_exit_1(home: Home, tmp_path: Path, case: str) -> None:
+    words, named = ERRORS[case]
+    if words[0] == "generate":
+        words = (*words, "--out", str(tmp_path))
+    done = Home(home.path, dict(SETTINGS.get(case, {}))).run(*words, code=1)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert named in lines[0]
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "secret-word" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = home.run("generate", "--users", "1", "--events", "0", "--out", str(tmp_path / "file" / "x"), code=1)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_damaged_keyring_is_one_line_without_keys(home: Home, homes: Callable[..., Home]) -> None:
+    other = homes()
+    other.run("env")
+    path = other.path / "secrets" / "keyring.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: len(text) // 2], encoding="utf-8")
+    done = other.run("materialize", "*", code=1)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not any(word in done.stderr for word in text.split('"') if len(word) > 20)
+    os.chmod(path, 0o644)
+    path.write_text(text, encoding="utf-8")
+    done = other.run("materialize", "*", code=1)
+    assert "keyring.json" in done.stderr
+
+
+@contextmanager
+def _tampering(home: Home, statement: str, back: str) -> Iterator[None]:
+    """What a superuser can do: switch the triggers off, rewrite history, switch them on again."""
+    log = "governance.privacy_audit_log"
+    with home.connect() as connection:
+        for each in (f"ALTER TABLE {log} DISABLE TRIGGER ALL", f"CREATE TABLE kept AS SELECT * FROM {log}", statement):
+            connection.execute(each.encode())
+        connection.execute(f"ALTER TABLE {log} ENABLE ALWAYS TRIGGER audit_append".encode())
+        connection.execute(f"ALTER TABLE {log} ENABLE ALWAYS TRIGGER audit_refuse".encode())
+        try:
+            yield
+        finally:
+            for each in (f"ALTER TABLE {log} DISABLE TRIGGER ALL", f"DELETE FROM {log}"):
+                connection.execute(each.encode())
+            for each in (f"INSERT INTO {log} SELECT * FROM kept", "DROP TABLE kept", *([back] if back else [])):
+                connection.execute(each.encode())
+            connection.execute(f"ALTER TABLE {log} ENABLE ALWAYS TRIGGER audit_append".encode())
+            connection.execute(f"ALTER TABLE {log} ENABLE ALWAYS TRIGGER audit_refuse".encode())
+
+
+TAMPERED = {
+    "changed": ("UPDATE governance.privacy_audit_log SET outcome = 'failed' WHERE seq = 3", 3, "changed"),
+    "removed": ("DELETE FROM governance.privacy_audit_log WHERE seq = 4", 4, "missing"),
+    "cut off": ("DELETE FROM governance.privacy_audit_log WHERE seq > 5", 6, "missing"),
+    "reordered": (
+        "UPDATE governance.privacy_audit_log SET seq = CASE seq WHEN 4 THEN 105 ELSE 104 END WHERE seq IN (4, 5); "
+        "UPDATE governance.privacy_audit_log SET seq = seq - 100 WHERE seq IN (104, 105)",
+        4,
+        "unlinked",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_audit_verify_finds_what_a_superuser_did(home: Home, kind: str) -> None:
+    statement, seq, problem = TAMPERED[kind]
+    assert home.json("audit", "verify")["ok"] is True
+    with _tampering(home, statement, ""):
+        document = home.json("audit", "verify", code=1)
+        assert (document["ok"], document["seq"], document["problem"]) == (False, seq, problem)
+        done = home.run("audit", "verify", code=1)
+        assert f"Entry {seq}" in done.stderr
+    assert home.json("audit", "verify")["ok"] is True
+
+
+def test_help_names_every_command(home: Home) -> None:
+    text = home.run("--help").stdout
+    for name in (
+        "demo",
+        "generate",
+        "materialize",
+        "up",
+        "down",
+        "env",
+        "policy",
+        "keys",
+        "db",
+        "audit",
+        "lineage",
+        "doctor",
+    ):
+        assert name in text
+    assert json.dumps(text)
