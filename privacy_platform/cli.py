@@ -18,6 +18,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
@@ -69,8 +70,11 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callabl
             try:
                 return function(*args, **kwargs)
             except PrivacyPlatformError as error:
-                err.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-                raise typer.Exit(1) from None
+                message = str(error)
+            except OSError as error:
+                message = f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
+            err.print(f"[bold red]Error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+            raise typer.Exit(1)
 
         return guarded
 
@@ -224,7 +228,7 @@ def _show_summary(summary: Any) -> None:
     show_table(f"Run {summary.run_id}", ["zone", "table", "status", "#rows", "#seconds", "#checks passed"], rows)
     for table in summary.tables:
         if table.message:
-            err.print(f"[bold red]{table.table}:[/] {table.message}", highlight=False, soft_wrap=True)
+            err.print(f"[bold red]{table.table}:[/] {escape(table.message)}", highlight=False, soft_wrap=True)
 
 
 DEMO_USERS, DEMO_EVENTS, DEMO_SEED = 20_000, 400_000, 2026
@@ -364,7 +368,7 @@ def policy_check(
         show_json({"checked": names, "problems": problems})
     else:
         for message in problems.values():
-            err.print(f"[red]✗[/] {message}", highlight=False, soft_wrap=True)
+            err.print(f"[red]✗[/] {escape(message)}", highlight=False, soft_wrap=True)
         out.print(f"{len(names) - len(problems)} of {len(names)} policies are valid.")
     if problems:
         raise typer.Exit(1)
@@ -489,7 +493,7 @@ def audit_show(limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20, as_j
         return
     rows = [
         [str(e.seq), f"{e.at:%Y-%m-%d %H:%M:%S}", e.actor, e.action, e.subject_table or e.dataset or "", e.outcome,
-         ", ".join(f"{k}={v}" for k, v in e.details.items())[:80]]
+         escape(", ".join(f"{k}={v}" for k, v in e.details.items())[:80])]
         for e in found
     ]  # fmt: skip
     show_table("Audit log", ["#seq", "at (UTC)", "actor", "action", "what", "outcome", "details"], rows)
@@ -534,7 +538,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         show_json([asdict(finding) for finding in findings])
     else:
-        rows = [["[green]ok[/]" if f.ok else "[red]no[/]", f.name, f.detail] for f in findings]
+        rows = [["[green]ok[/]" if f.ok else "[red]no[/]", f.name, escape(f.detail)] for f in findings]
         show_table("Doctor", ["", "what", "detail"], rows)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ import psycopg
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 
 from privacy_platform import settings
-from privacy_platform.defs.assets import landing_names
+from privacy_platform.defs.assets import landing_names, today
 from privacy_platform.defs.automation import (
     RANGE_END,
     RANGE_START,
@@ -106,6 +106,8 @@ def materialize(
     if not chosen:
         raise RunError(f"`{selection}` selects no asset: `privacy-platform materialize '*'` takes all of them.")
     daily = {key for key in chosen if graph.get(key).partitions_def is not None}
+    if days is not None:
+        _require_days(policies, *days)
     days = days or (known_days(policies) if daily else None)
     if daily and days is None:
         chosen -= daily
@@ -129,6 +131,13 @@ def materialize(
         )
     tables = tuple(_table(instance, run_id, definitions, key) for key in _in_order(definitions, chosen))
     return RunSummary(run_id, result.success, round(time.monotonic() - started, 2), tables)
+
+
+def _require_days(policies: PolicySet, first: date, last: date) -> None:
+    """Refuse days that no partition has: Dagster would fail in words of its own, or enumerate them for ever."""
+    start = min((p.partition_by.start for p in policies.datasets.values() if p.partition_by), default=first)
+    if not start <= first <= last <= today():
+        raise RunError(f"--days {first}..{last}: give a first and a last day within {start}..{today()}.")
 
 
 def fail_abandoned_runs(instance: DagsterInstance) -> None:
