@@ -81,6 +81,8 @@ def releasing(table: Table) -> Iterator[Connection]:
     """A connection that holds the right to release `table`; staging tables never outlive the block."""
     connection = connect(Role.PIPELINE)
     try:
+        # The checks compare whole tables; spilled to disk they take twice as long.
+        connection.execute("SET work_mem = '128MB'")
         with exclusive(connection, table):
             try:
                 yield connection

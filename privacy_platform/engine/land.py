@@ -39,6 +39,7 @@ class LandTask:
     run_id: str
     landed_at: datetime
     last_day: date
+    vault_empty: bool = False
 
     def __call__(self, split: FileSplit) -> Statistics:
         """Land one split; returns its counts."""
@@ -92,6 +93,7 @@ class LandTask:
             sealing_keys=sealing_keys(keyring),
             identity_key=keyring.secret(Purpose.IDENTITY),
             current=keyring.current,
+            all_new=self.vault_empty,
         )
         rows = rows.join(keys, left_on="__token", right_on="user_token", how="left", maintain_order="left")
         record = rows["__token"] if policy.key == policy.subject else rows[policy.key]

@@ -26,7 +26,7 @@ from privacy_platform.warehouse.checks import (
     staged_rows,
 )
 from privacy_platform.warehouse.connection import Role, adbc
-from privacy_platform.warehouse.release import Release, index_staging, open_staging
+from privacy_platform.warehouse.release import Release, indexing, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions, table_columns
 
 CHECKS = ("schema_matches_policy", "minimum_group_size", "row_count_reconciled")
@@ -56,20 +56,21 @@ def release_aggregate(
         groups = aggregate(policy, frames[0], frames[1] if policy.join else None)
         statistics = Statistics(read=read)
         statistics.update(_stage(release, groups, policy))
-        index_staging(connection, release, (WHOLE,))
-        published = staged_rows(connection, release)
-        checks = [
-            schema_check(connection, release, {}, None),
-            group_size_check(connection, release, column=PEOPLE, minimum=policy.minimum_group_size),
-            reconciliation_check(
-                {
-                    "groups": statistics["groups"],
-                    "published": published,
-                    "left out as too small": statistics["small_groups"],
-                },
-                read="groups",
-            ),
-        ]
+        with indexing(release, (WHOLE,)):
+            published = staged_rows(connection, release)
+            checks = [
+                schema_check(connection, release, {}, None),
+                group_size_check(connection, release, column=PEOPLE, minimum=policy.minimum_group_size),
+                reconciliation_check(
+                    {
+                        "groups": statistics["groups"],
+                        "published": published,
+                        "left out as too small": statistics["small_groups"],
+                    },
+                    read="groups",
+                ),
+            ]
+            connection.commit()
         publication = Publication(
             dataset=policy.aggregate,
             lineage=tuple(

@@ -38,7 +38,7 @@ from privacy_platform.warehouse.checks import (
     suppress_small_classes,
     tokens_check,
 )
-from privacy_platform.warehouse.release import Release, index_staging, open_staging, staged_partitions
+from privacy_platform.warehouse.release import Release, indexing, open_staging, staged_partitions
 from privacy_platform.warehouse.tables import partition_name, table_columns
 
 
@@ -92,8 +92,9 @@ def release_anonymized(
             )
         filled = staged_partitions(connection, release)
         emptied = sorted({*emptied, *(set(standing) - set(filled))})
-        index_staging(connection, release, filled)
-        checks = _checks(connection, policy, release, statistics, reference)
+        with indexing(release, filled):
+            checks = _checks(connection, policy, release, statistics, reference)
+            connection.commit()
         publication = Publication(
             dataset=policy.dataset,
             lineage=tuple(

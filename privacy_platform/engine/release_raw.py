@@ -40,7 +40,8 @@ from privacy_platform.warehouse.checks import (
 from privacy_platform.warehouse.release import (
     STAGING,
     Release,
-    index_staging,
+    drop_indexes,
+    indexing,
     open_staging,
     staged_partitions,
 )
@@ -90,12 +91,12 @@ def release_raw(
         now = datetime.now(UTC)
         release = Release(table, tuple(selected))
         open_staging(connection, release)
-        task = LandTask(policy, release, run.id, now, now.date())
+        task = LandTask(policy, release, run.id, now, now.date(), vault_empty=_vault_empty(connection))
         answers = run_stage(spark(), splits, task)
         statistics = total(answers)
         _place_lines(connection, release, splits, answers)
         filled = _merge(connection, policy, release, statistics)
-        checks = _checks(connection, policy, release, statistics)
+        checks = _indexed_and_checked(connection, policy, release, filled, statistics)
         sources = tuple(dict.fromkeys(split.source for split in splits))
         publication = Publication(
             dataset=policy.dataset,
@@ -131,6 +132,12 @@ def _require_same_columns(connection: Connection, table: Table) -> None:
             "records cannot be rewritten: drop the table and land its files again, or give the dataset of the new "
             "policy another name."
         )
+
+
+def _vault_empty(connection: Connection) -> bool:
+    row = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM vault.subjects)").fetchone()
+    connection.commit()
+    return row == (True,)
 
 
 def _nothing_new(
@@ -174,7 +181,7 @@ def _place_lines(
 
 
 def _merge(connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics) -> list[Partition]:
-    """Leave in staging exactly what the partitions will hold: one record a key, standing ones included."""
+    """Leave in staging what the partitions will hold: the new records, and those that stand and are not replaced."""
     table = release.table
     standing = bool(table_columns(connection, table.zone, table.name))
     if standing:
@@ -183,24 +190,35 @@ def _merge(connection: Connection, policy: DatasetPolicy, release: Release, stat
         statistics["duplicates"] += _drop_repeats(connection, release, "min")
         if standing:
             statistics["already_landed"] += _drop_standing(connection, release)
-        filled = staged_partitions(connection, release)
-        statistics["new"] = staged_rows(connection, release)
-        if standing:
-            _carry_over(connection, release, filled, statistics, policy.token_column)
-        index_staging(connection, release, filled)
-        return filled
     filled = staged_partitions(connection, release)
-    staged = statistics["staged"]
     if standing:
         _carry_over(connection, release, filled, statistics, policy.token_column)
-    try:
-        index_staging(connection, release, filled)
-    except errors.UniqueViolation:  # repeats are rare, so they are looked for only when the key finds one
-        connection.rollback()
-        statistics["duplicates"] += _drop_repeats(connection, release, "max")
-        index_staging(connection, release, filled)
-    statistics["new"] = staged - statistics["duplicates"]
     return filled
+
+
+def _indexed_and_checked(
+    connection: Connection,
+    policy: DatasetPolicy,
+    release: Release,
+    filled: Sequence[Partition],
+    statistics: Statistics,
+) -> list[CheckOutcome]:
+    """Build the keys and run the checks, side by side; records that repeat a key are dropped when the key meets one.
+
+    Repeats are rare: looking for them in every landing would cost more than to begin again in a few.
+    """
+    try:
+        with indexing(release, filled):
+            checks = _checks(connection, policy, release, statistics)
+            connection.commit()
+    except errors.UniqueViolation:
+        connection.rollback()
+        drop_indexes(connection, release, filled)
+        statistics["duplicates"] += _drop_repeats(connection, release, "max")
+        with indexing(release, filled):
+            checks = _checks(connection, policy, release, statistics)
+            connection.commit()
+    return checks
 
 
 def _key(table: Table) -> sql.Identifier:
@@ -272,12 +290,12 @@ def _checks(
     connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics
 ) -> list[CheckOutcome]:
     rows = staged_rows(connection, release)
+    statistics["new"] = rows - statistics["kept"]
     names = ("quarantined", "duplicates", "already_landed", "not_selected")
     return [
         schema_check(connection, release, statistics, policy),
         reconciliation_check(
-            {"read": statistics["read"], "published": rows - statistics["kept"]}
-            | {name: statistics[name] for name in names}
+            {"read": statistics["read"], "published": statistics["new"]} | {name: statistics[name] for name in names}
         ),
         tokens_check(connection, release, policy.token_column),
     ]

@@ -19,7 +19,13 @@ _NEW = "new_subject"
 
 
 def subject_keys(
-    connection: Any, subjects: pl.DataFrame, *, sealing_keys: Mapping[int, str], identity_key: str, current: int
+    connection: Any,
+    subjects: pl.DataFrame,
+    *,
+    sealing_keys: Mapping[int, str],
+    identity_key: str,
+    current: int,
+    all_new: bool = False,
 ) -> pl.DataFrame:
     """The data keys of the given subjects, registering those the vault has not seen.
 
@@ -30,14 +36,19 @@ def subject_keys(
         identity_key: the identity key (hexadecimal) of version `current`. It is not the subject's own: the salt stands
             in the same row, so both are there or gone together. Nonces are random: good for 2**32 subjects a version.
         current: the version that seals new subjects.
+        all_new: a guess that none of them is known, as when the vault is empty: then they are not looked up first.
 
     Returns:
         Columns `user_token` and `data_key` (32 bytes), one row a subject.
     """
     try:
-        known = _known_and_new(connection, subjects, identity_key, current, _copy_new)
+        if all_new:
+            with connection.cursor() as cursor:
+                known = _copy_new(cursor, _drawn(subjects, identity_key, current))
+        else:
+            known = _known_and_new(connection, subjects, identity_key, current, _copy_new)
     except AdbcError:
-        # Another task has registered some of the same subjects meanwhile.
+        # The guess was wrong, or another task has registered some of the same subjects meanwhile.
         connection.rollback()
         known = _known_and_new(connection, subjects, identity_key, current, _merge_new)
     connection.commit()

@@ -8,7 +8,8 @@ that no two runs work on it at once.
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from psycopg import Connection, sql
 
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.tables import Column, Partition, Table
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.tables import (
     columns_sql,
     ensure_table,
@@ -66,6 +68,10 @@ class Release:
         """The table that holds the release's salt until the release is done."""
         return f"{self.table.name}_{self.id}_s"
 
+    def key_index(self, partition: Partition) -> str:
+        """The name of the index of a staging partition's key."""
+        return f"pk_{self.id}_{partition.suffix}"
+
     def partition(self, partition: Partition) -> str:
         """A staging partition's name."""
         return f"{self.table.name}_{partition.suffix}_{self.id}"
@@ -107,7 +113,9 @@ def open_staging(connection: Connection, release: Release) -> None:
     for partition in release.partitions:
         child = sql.Identifier(STAGING, release.partition(partition))
         connection.execute(
-            sql.SQL("CREATE TABLE {} PARTITION OF {} {}").format(child, parent, sql.SQL(partition.bounds))
+            sql.SQL("CREATE TABLE {} PARTITION OF {} {} {}").format(
+                child, parent, _day_check(table, partition), sql.SQL(partition.bounds)
+            )
         )
     connection.execute(
         sql.SQL("CREATE TABLE {} (LIKE raw.quarantine INCLUDING DEFAULTS)").format(
@@ -125,6 +133,16 @@ def open_staging(connection: Connection, release: Release) -> None:
             sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(STAGING, name), sql.Literal(table.qualified))
         )
     connection.commit()
+
+
+def _day_check(table: Table, partition: Partition) -> sql.Composable:
+    """What lets ATTACH believe a day's bounds without scanning the partition while it holds its lock."""
+    if partition.day is None:
+        return sql.SQL("")
+    start, end = partition.range
+    return sql.SQL("(CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {}))").format(
+        start, end, c=sql.Identifier(table.partition_column or "")
+    )
 
 
 def drop_staging(connection: Connection, table: Table) -> None:
@@ -167,29 +185,44 @@ def staged_partitions(connection: Connection, release: Release) -> list[Partitio
     return filled
 
 
-def index_staging(connection: Connection, release: Release, filled: Iterable[Partition]) -> None:
-    """Build keys, indexes and statistics of the staged partitions, so that the swap only has to rename them."""
+@contextmanager
+def indexing(release: Release, filled: Sequence[Partition]) -> Iterator[None]:
+    """Build the indexes of the staged partitions beside the block, which may read them: checks on another core.
+
+    Raises:
+        psycopg.errors.UniqueViolation: at the end of the block; a key occurs twice.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="indexing") as pool:
+        done = pool.submit(_index, release, filled)
+        yield
+        done.result()
+
+
+def _index(release: Release, filled: Sequence[Partition]) -> None:
     table = release.table
-    for partition in filled:
-        name = sql.Identifier(STAGING, release.partition(partition))
-        connection.execute(
-            sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
-                name, sql.SQL(", ").join(map(sql.Identifier, table.primary_key))
-            )
-        )
-        for index in table.indexes:
+    with connect(Role.PIPELINE, autocommit=True) as connection:
+        for partition in filled:
+            name = sql.Identifier(STAGING, release.partition(partition))
+            # An index and not the constraint, whose lock would shut out the checks; `swap` makes the key of it.
             connection.execute(
-                sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
-            )
-        if partition.day is not None:
-            start, end = partition.range
-            # With this in place ATTACH need not scan the partition while it holds its lock.
-            connection.execute(
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT day CHECK ({c} IS NOT NULL AND {c} >= {} AND {c} < {})").format(
-                    name, start, end, c=sql.Identifier(table.partition_column or "")
+                sql.SQL("CREATE UNIQUE INDEX {} ON {} ({})").format(
+                    sql.Identifier(release.key_index(partition)),
+                    name,
+                    sql.SQL(", ").join(map(sql.Identifier, table.primary_key)),
                 )
             )
-        connection.execute(sql.SQL("ANALYZE {}").format(name))
+            for index in table.indexes:
+                connection.execute(
+                    sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
+                )
+            connection.execute(sql.SQL("ANALYZE {}").format(name))
+
+
+def drop_indexes(connection: Connection, release: Release, filled: Sequence[Partition]) -> None:
+    """Drop the keys' indexes that were built before one of them met a key twice."""
+    for partition in filled:
+        name = sql.Identifier(STAGING, release.key_index(partition))
+        connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(name))
     connection.commit()
 
 
@@ -230,6 +263,11 @@ def swap(
     for partition in filled:
         staged, final = release.partition(partition), partition_name(table, partition)
         staging = sql.Identifier(STAGING, staged)
+        connection.execute(
+            sql.SQL("ALTER TABLE {} ADD PRIMARY KEY USING INDEX {}").format(
+                staging, sql.Identifier(release.key_index(partition))
+            )
+        )
         connection.execute(
             sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(sql.Identifier(STAGING, release.staging), staging)
         )

@@ -8,7 +8,6 @@ number; a column that no policy names is reported, and stops the run at the gate
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Literal
 
+import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +29,7 @@ from privacy_platform.engine.sources.batch import (
     convert,
     empty_rejects,
     parse_json,
+    parse_timestamps,
     record_fault,
     rejects_of,
 )
@@ -41,9 +43,7 @@ MAX_LINE_BYTES = 16 * 2**20
 _SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
 _BATCH_ROWS = 65_536
 _DELIMITERS = ",;\t|"
-# JSON values that the vectorised parse writes out as text when other values of the same field are text.
-_NOT_TEXT = r"(?:true|false|-?[0-9]+[.eE]|-?[0-9]{19}|[\[{])"
-_AS_TEXT = r"^(?:true|false|-?[0-9]+(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|-?[0-9]{19,}|[\[{].*)$"
+_AS_TEXT = (SourceType.STRING, SourceType.TIMESTAMP, SourceType.DATE)
 
 
 class SourceError(PrivacyPlatformError):
@@ -181,56 +181,43 @@ def _open(split: FileSplit) -> IO[bytes]:
 
 
 def _jsonl_fast(chunk: bytes, lines: int, types: Mapping[str, SourceType]) -> _Raw | None:
-    """The chunk by one vectorised parse, or None when anything in it needs a look at each line.
+    """The chunk by one vectorised parse into the declared types, or None when anything in it needs a look at each line.
 
-    The schema is inferred from every line and compared with the policy's, so that a field no policy knows and a value
-    of another type are found wherever they stand.
+    The parse refuses numbers and booleans of another type, but drops fields it was not told of, and writes whatever
+    stands for a text as text. So what the chunk holds is counted too, see `_holds_only`.
     """
+    schema = {name: pl.String() if kind in _AS_TEXT else TYPES[kind] for name, kind in types.items()}
     try:
-        frame = pl.read_ndjson(io.BytesIO(chunk), infer_schema_length=None)
+        frame = pl.read_ndjson(io.BytesIO(chunk), schema=schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-    if frame.height != lines or not all(_fits(frame.schema[n], t) for n, t in types.items() if n in frame.schema):
+    if frame.height != lines or not _holds_only(chunk, frame):
         return None
-    if _holds_other_values(chunk, frame, [n for n, t in types.items() if t is SourceType.STRING and n in frame.schema]):
-        return None
-    unknown = frozenset(set(frame.columns) - set(types))
-    columns = [
-        frame[name] if name in frame.schema else pl.Series(name, [None] * frame.height, dtype=pl.String)
-        for name in types
-    ]
-    text = [c.cast(pl.String) if c.dtype == pl.Null or types[c.name] is SourceType.STRING else c for c in columns]
-    return (
-        pl.DataFrame(text).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64)),
-        empty_rejects(),
-        lines,
-        unknown,
-    )
+    index = pl.int_range(lines, dtype=pl.Int64, eager=True).alias(LINE)
+    return frame.insert_column(0, index), empty_rejects(), lines, frozenset()
 
 
-def _holds_other_values(chunk: bytes, frame: pl.DataFrame, names: Sequence[str]) -> bool:
-    """Whether a text field may hold something else: of mixed types, the vectorised parse makes text.
+def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:
+    """Whether a chunk of JSON objects holds nothing but the values of `frame`, and texts where it has texts.
 
-    May be True for nothing; the careful parse then finds no fault.
+    Every key ends in `":`. Of the chunk's `":`, let those followed by `null` be N, those followed by `"` be T, and all
+    be A. The chunk passes if A - N is the number of values that are not null in the frame, and T that of its texts.
+
+    That is proof, whatever stands inside of texts. Say u keys are unknown, n of them null, and k times `":` stands in a
+    text, j of those before an n. Then A - N = values + (u - n) + (k - j). Neither bracket can be negative, so both are
+    zero: an unknown key holds nothing but null, and no `":"` stands in a text, so T counts the texts.
     """
-    suspects = [n for n in names if frame.schema[n] == pl.String and frame[n].str.contains(_AS_TEXT).any()]
-    if not suspects:
-        return False
-    # In the source, a text that looks like a number stands in quotes. An escaped name would not be found.
-    written = rf'"(?:{"|".join(map(re.escape, suspects))})"\s*:\s*{_NOT_TEXT}|\\u00[2-7]'
-    return bool(pl.Series([chunk]).cast(pl.String).str.contains(written).item())
-
-
-def _fits(found: pl.DataType, declared: SourceType) -> bool:
-    if found == pl.Null:
-        return True
-    if declared is SourceType.STRING:
-        return found in (pl.String, pl.Int64)
-    if declared is SourceType.NUMBER:
-        return found in (pl.Float64, pl.Int64)
-    if declared in (SourceType.TIMESTAMP, SourceType.DATE):
-        return found == pl.String
-    return found == TYPES[declared]
+    characters = np.frombuffer(chunk, dtype=np.uint8)
+    ends = np.flatnonzero((characters[:-1] == ord('"')) & (characters[1:] == ord(":"))) + 2
+    following = characters.take(ends, mode="clip")
+    following = np.where(following == ord(" "), characters.take(ends + 1, mode="clip"), following)
+    texts = frame.select(cs.string())
+    values = frame.height * frame.width - sum(frame.null_count().row(0))
+    text_values = texts.height * texts.width - (sum(texts.null_count().row(0)) if texts.width else 0)
+    return (
+        len(ends) - int(np.count_nonzero(following == ord("n"))) == values
+        and int(np.count_nonzero(following == ord('"'))) == text_values
+    )
 
 
 def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
@@ -250,7 +237,8 @@ def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
             name, error = fault or (None, "not a JSON object")
             bad.append((number, error, name, line))
             continue
-        unknown.update(key for key in record.keys() - types.keys())
+        # A field that holds nothing but null is no data; it is found the moment it holds anything.
+        unknown.update(key for key in record.keys() - types.keys() if record[key] is not None)
         good.append(record)
         good_lines.append(number)
     frame = pl.DataFrame(
@@ -384,6 +372,19 @@ def days_in_file(path: Path, field: str) -> set[date]:
     """
     days: set[date] = set()
     for split in file_splits([path], parallelism=1):
-        for batch in read_split(split, {field: SourceType.TIMESTAMP}, ()):
-            days.update(batch.rows[field].dt.date().drop_nulls().unique())
+        for values in _timestamps(split, field):
+            days.update(values.dt.date().drop_nulls().unique())
     return days
+
+
+def _timestamps(split: FileSplit, field: str) -> Iterator[pl.Series]:
+    types = {field: SourceType.TIMESTAMP}
+    if split.format != "jsonl":
+        yield from (batch.rows[field] for batch in read_split(split, types, ()))
+        return
+    for chunk in _chunks(split):
+        try:
+            values = pl.read_ndjson(io.BytesIO(chunk), schema={field: pl.String()})[field]
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            values = _jsonl_careful(chunk, types)[0][field]
+        yield parse_timestamps(values)
