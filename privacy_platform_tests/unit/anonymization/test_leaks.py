@@ -18,9 +18,7 @@ RAW = pl.DataFrame(
     {
         "user_id": [f"user_{n:06d}" for n in range(N)],
         "email": [f"person{n}@example.com" for n in range(N)],
-        "last_name": [
-            ["West", "Premium", "Müller", "Young"][n % 4] + ("" if n < 8 else f"son{n}") for n in range(N)
-        ],
+        "last_name": [["West", "Premium", "Müller", "Young"][n % 4] + ("" if n < 8 else f"son{n}") for n in range(N)],
         "age": [n % 90 for n in range(N)],
         "city": [["San Diego", "Berlin"][n % 2] for n in range(N)],
         "ip": [f"10.{n}.3.{n % 5}" for n in range(N)],
@@ -71,13 +69,9 @@ def test_empty_batch():
 
 
 def test_shape():
-    assert leaks_of(changed("email_hash", {3: "zz", 5: "f" * 63})) == [
-        Leak("email_hash", "shape", None, None, 2)
-    ]
+    assert leaks_of(changed("email_hash", {3: "zz", 5: "f" * 63})) == [Leak("email_hash", "shape", None, None, 2)]
     assert leaks_of(changed("age_group", {0: "12"})) == [Leak("age_group", "shape", None, None, 1)]
-    assert leaks_of(changed("region", {0: "Atlantis", 1: "Atlantis"})) == [
-        Leak("region", "shape", None, None, 2)
-    ]
+    assert leaks_of(changed("region", {0: "Atlantis", 1: "Atlantis"})) == [Leak("region", "shape", None, None, 2)]
     assert leaks_of(changed("user_token", {0: OUT["user_token"][0] + "\n"}))[0].kind == "shape"
 
 
@@ -85,9 +79,7 @@ def test_pattern():
     assert leaks_of(changed("note", {7: "write to somebody@else.example"})) == [
         Leak("note", "pattern", None, "email", 1)
     ]
-    assert leaks_of(changed("tier", {7: "call (212) 555-0100"})) == [
-        Leak("tier", "pattern", None, "phone", 1)
-    ]
+    assert leaks_of(changed("tier", {7: "call (212) 555-0100"})) == [Leak("tier", "pattern", None, "phone", 1)]
 
 
 def test_a_column_without_a_rule_is_scanned():
@@ -102,9 +94,7 @@ def test_raw_value_of_another_record():
     assert leaks_of(changed("tier", {0: "user_000100"})) == [Leak("tier", "raw_value", "user_id", None, 1)]
 
 
-@pytest.mark.parametrize(
-    "text", ["ask Youngson7x", "ask Youngson11 now", "x=%20YOUNGSON11+y", "?n=youngson11&m"]
-)
+@pytest.mark.parametrize("text", ["ask Youngson7x", "ask Youngson11 now", "x=%20YOUNGSON11+y", "?n=youngson11&m"])
 def test_own_value_inside_text(text):
     found = leaks_of(changed("note", {11: text}))
     assert found == ([] if "7x" in text else [Leak("note", "raw_value", "last_name", None, 1)])
@@ -193,7 +183,5 @@ def test_equality_agrees_with_a_plain_loop(rows):
     out = pl.DataFrame({"o": texts}, schema={"o": pl.String})
     values = {value.lower() for value in raw["f"] if len(value) >= 4}
     expected = sum(text.lower() in values for text in texts)
-    found = [
-        leak.rows for leak in find_leaks(raw, out, sensitive=["f"], outputs={}) if leak.kind == "raw_value"
-    ]
+    found = [leak.rows for leak in find_leaks(raw, out, sensitive=["f"], outputs={}) if leak.kind == "raw_value"]
     assert (found[0] if found else 0) >= expected
