@@ -46,9 +46,7 @@ class Timing:
         }
 
 
-def measure(
-    name: str, rows: int, run: Callable[[], object], *, runs: int = 3, warm_up: bool = False
-) -> Timing:
+def measure(name: str, rows: int, run: Callable[[], object], *, runs: int = 3, warm_up: bool = False) -> Timing:
     """Time ``run`` ``runs`` times; ``warm_up`` runs it once more before, untimed."""
     if warm_up:
         run()

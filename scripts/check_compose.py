@@ -41,9 +41,7 @@ def _reference_faults(service: Mapping[str, Any], document: Mapping[str, Any]) -
     if not networks:
         yield "it names no network, so it would join the default one"
     yield from (f"unknown network {n}" for n in networks if n not in document["networks"])
-    yield from (
-        f"unknown service {d}" for d in service.get("depends_on", {}) if d not in document["services"]
-    )
+    yield from (f"unknown service {d}" for d in service.get("depends_on", {}) if d not in document["services"])
     for mount in service.get("volumes", []):
         source = mount.split(":")[0]
         if not source.startswith((".", "/", "$")) and source not in document["volumes"]:
@@ -52,9 +50,7 @@ def _reference_faults(service: Mapping[str, Any], document: Mapping[str, Any]) -
 
 def _exposure_faults(service: Mapping[str, Any]) -> Iterator[str]:
     yield from (
-        f"port {p} is not bound to 127.0.0.1"
-        for p in service.get("ports", [])
-        if not p.startswith("127.0.0.1:")
+        f"port {p} is not bound to 127.0.0.1" for p in service.get("ports", []) if not p.startswith("127.0.0.1:")
     )
     for variable, value in service.get("environment", {}).items():
         if _SECRET_NAME.search(variable) and not _REQUIRED_VARIABLE.fullmatch(str(value)):

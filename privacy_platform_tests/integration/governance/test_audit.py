@@ -27,9 +27,7 @@ def log() -> Iterator[psycopg.Connection]:
     """The owner of the database in a transaction that is never committed, ten new entries in the log."""
     with connect(Role.ADMIN) as connection:
         for number in range(10):
-            record(
-                connection, AuditEntry(AuditAction.PUBLISH, dataset=f"d{number}", details={"rows": number})
-            )
+            record(connection, AuditEntry(AuditAction.PUBLISH, dataset=f"d{number}", details={"rows": number}))
         yield connection
         connection.rollback()
 
@@ -74,9 +72,7 @@ def test_an_entry_says_who_when_and_what() -> None:
 
 
 def test_the_database_computes_the_same_hash(log: psycopg.Connection) -> None:
-    assert log.execute(
-        f"SELECT count(*) FROM {TABLE} l WHERE governance.audit_hash(l) <> l.hash"
-    ).fetchone() == (0,)
+    assert log.execute(f"SELECT count(*) FROM {TABLE} l WHERE governance.audit_hash(l) <> l.hash").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("role", [Role.PIPELINE, Role.COMPLIANCE])
@@ -221,9 +217,7 @@ def test_a_changed_head_is_found(log: psycopg.Connection, statement: str) -> Non
 def test_a_log_rewritten_with_its_head_is_found_by_an_anchor(log: psycopg.Connection) -> None:
     anchor = verify(log).head
     tamper(log, f"DELETE FROM {TABLE} WHERE seq > 3")
-    log.execute(
-        f"UPDATE governance.audit_head h SET seq = l.seq, hash = l.hash FROM {TABLE} l WHERE l.seq = 3"
-    )
+    log.execute(f"UPDATE governance.audit_head h SET seq = l.seq, hash = l.hash FROM {TABLE} l WHERE l.seq = 3")
     assert verify(log).ok
     found = verify(log, anchor=anchor)
     assert (found.problem, found.seq) == (AuditProblem.MISSING, 4)
@@ -259,9 +253,7 @@ def test_writers_at_once_leave_no_gap() -> None:
 
 
 def test_verification_reads_the_log_in_pieces(log: psycopg.Connection) -> None:
-    log.execute(
-        f"INSERT INTO {TABLE} (action, outcome) SELECT 'export', 'succeeded' FROM generate_series(1, 12000)"
-    )
+    log.execute(f"INSERT INTO {TABLE} (action, outcome) SELECT 'export', 'succeeded' FROM generate_series(1, 12000)")
     found = verify(log)
     assert found.ok
     assert found.entries == last(log)

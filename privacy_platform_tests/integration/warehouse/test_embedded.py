@@ -96,8 +96,7 @@ def test_no_value_of_a_failing_statement_reaches_the_log(home: Path) -> None:
     with pytest.raises(psycopg.Error):
         query(
             home,
-            "CREATE TABLE t (x text PRIMARY KEY);"
-            "INSERT INTO t VALUES ('alice@example.org'), ('alice@example.org')",
+            "CREATE TABLE t (x text PRIMARY KEY);INSERT INTO t VALUES ('alice@example.org'), ('alice@example.org')",
         )
     embedded.stop(home)
     log = (home / "postgres" / "server.log").read_text()
@@ -226,9 +225,7 @@ def test_as_root_directories_above_become_passable_and_no_more(home: Path) -> No
     try:
         assert query(above / "home", "SELECT 1") == 1
         assert stat.S_IMODE(above.stat().st_mode) == 0o701
-        assert (
-            pwd.getpwuid((above / "home" / "postgres" / "data").stat().st_uid).pw_name == embedded.SYSTEM_USER
-        )
+        assert pwd.getpwuid((above / "home" / "postgres" / "data").stat().st_uid).pw_name == embedded.SYSTEM_USER
     finally:
         embedded.stop(above / "home")
 

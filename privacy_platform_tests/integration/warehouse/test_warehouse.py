@@ -250,9 +250,7 @@ def test_three_processes_set_up_one_home_at_once() -> None:
     environment = {**os.environ, settings.HOME_VARIABLE: str(home)}
     try:
         running = [
-            subprocess.Popen(
-                [sys.executable, "-c", script], cwd=ROOT, env=environment, stderr=subprocess.PIPE
-            )
+            subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
             for _ in range(3)
         ]
         failures = [process.communicate(timeout=90)[1].decode() for process in running]
@@ -328,9 +326,7 @@ def migrations_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def test_a_failing_migration_leaves_nothing(migrations_folder: Path) -> None:
     number = len(migrations._migrations()) + 1
     (migrations_folder / f"{number:04}_good.sql").write_text("CREATE TABLE governance.good (x int);")
-    (migrations_folder / f"{number + 1:04}_bad.sql").write_text(
-        "CREATE TABLE governance.good (x int); SELECT '100 %';"
-    )
+    (migrations_folder / f"{number + 1:04}_bad.sql").write_text("CREATE TABLE governance.good (x int); SELECT '100 %';")
     migrations._migrations.cache_clear()
     with pytest.raises(MigrationError, match=r"_bad\.sql"):
         migrate(database_url(Role.ADMIN))

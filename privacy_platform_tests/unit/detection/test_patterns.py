@@ -222,9 +222,7 @@ def test_names_unique_and_placeholders_clean():
     assert patterns.find(pl.Series([pattern.replacement for pattern in patterns.PATTERNS])) == {}
 
 
-FRAGMENTS = st.sampled_from([text for texts in FOUND.values() for text in texts] + CLEAN) | st.text(
-    max_size=12
-)
+FRAGMENTS = st.sampled_from([text for texts in FOUND.values() for text in texts] + CLEAN) | st.text(max_size=12)
 
 
 @settings(max_examples=150, deadline=None)

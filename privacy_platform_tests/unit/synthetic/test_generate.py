@@ -70,9 +70,7 @@ def test_same_bytes_in_another_process(tmp_path: Path) -> None:
         "generate(users=300, events=900, out=pathlib.Path(sys.argv[1]), seed=3, dirty=0.1, days=3)"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "POLARS_MAX_THREADS": "1", "TZ": "Asia/Tokyo"}
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "there")], check=True, cwd=ROOT, env=environment
-    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True, cwd=ROOT, env=environment)
     assert digests(tmp_path / "here") == digests(tmp_path / "there")
 
 
@@ -81,9 +79,7 @@ def test_users_do_not_depend_on_how_many_there_are(tmp_path: Path, users: pl.Dat
     assert_frame_equal(pl.read_ndjson(tmp_path / "users.jsonl", schema=USER_SCHEMA), users.head(50))
 
 
-@pytest.mark.parametrize(
-    ("form", "compress"), [("jsonl", True), ("csv", False), ("csv", True), ("parquet", False)]
-)
+@pytest.mark.parametrize(("form", "compress"), [("jsonl", True), ("csv", False), ("csv", True), ("parquet", False)])
 def test_every_format_holds_the_same_rows(
     tmp_path: Path, users: pl.DataFrame, events: pl.DataFrame, form: str, compress: bool
 ) -> None:
@@ -107,9 +103,7 @@ def test_every_format_holds_the_same_rows(
 
 def test_compressed_files_are_read_by_polars(tmp_path: Path) -> None:
     report = generate(users=70_000, events=0, out=tmp_path, compress=True)  # two chunks in one gzip member
-    assert (
-        pl.scan_ndjson(report.files[0].path, schema=USER_SCHEMA).select(pl.len()).collect().item() == 70_000
-    )
+    assert pl.scan_ndjson(report.files[0].path, schema=USER_SCHEMA).select(pl.len()).collect().item() == 70_000
 
 
 def test_every_key_is_present_in_every_line(made: Path) -> None:
@@ -234,9 +228,7 @@ def test_fields_apply_to_their_events_only(events: pl.DataFrame) -> None:
 
 
 def test_a_session_belongs_to_one_user_device_browser_and_address(events: pl.DataFrame) -> None:
-    spread = events.group_by("session_id").agg(
-        pl.col("user_id", "device_type", "browser", "ip_address").n_unique()
-    )
+    spread = events.group_by("session_id").agg(pl.col("user_id", "device_type", "browser", "ip_address").n_unique())
     assert spread.drop("session_id").max().row(0) == (1, 1, 1, 1)
 
 
@@ -255,9 +247,7 @@ def test_activity_has_a_long_tail(events: pl.DataFrame) -> None:
 
 def test_clean_searches_hold_no_name(events: pl.DataFrame) -> None:
     pool = names()
-    taken = {
-        word for s in (pool.first, pool.last, pool.first_ascii) for n in s for word in n.casefold().split()
-    }
+    taken = {word for s in (pool.first, pool.last, pool.first_ascii) for n in s for word in n.casefold().split()}
     words = {word for query in events["search_query"].drop_nulls() for word in query.split()}
     assert words.isdisjoint(taken)
 
