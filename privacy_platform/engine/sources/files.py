@@ -10,6 +10,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatch
@@ -134,7 +135,7 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
     """
     line = 0
     reader = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}[split.format]
-    try:
+    with _readable(split):
         for raw, rejects, lines, unknown in reader(split, types):
             rows, mistyped = convert(raw, types, required)
             rejects = pl.concat([rejects, mistyped]) if mistyped.height else rejects
@@ -145,6 +146,13 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
                 unknown,
             )
             line += lines
+
+
+@contextmanager
+def _readable(split: FileSplit) -> Iterator[None]:
+    """Turn what reading a damaged file raises into an error that names the file."""
+    try:
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowException, OSError) as error:
         raise SourceError(f"{split.source}: cannot be read ({type(error).__name__}); land it again, whole") from None
 
@@ -372,8 +380,9 @@ def days_in_file(path: Path, field: str) -> set[date]:
     """
     days: set[date] = set()
     for split in file_splits([path], parallelism=1):
-        for values in _timestamps(split, field):
-            days.update(values.dt.date().drop_nulls().unique())
+        with _readable(split):
+            for values in _timestamps(split, field):
+                days.update(values.dt.date().drop_nulls().unique())
     return days
 
 
