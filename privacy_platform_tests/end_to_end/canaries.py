@@ -131,9 +131,9 @@ def _encodings(stem: str) -> Iterator[bytes]:
     yield "".join(f"{character}\x00" for character in stem).encode()
     for text in (plain, plain.upper(), plain.capitalize()):
         for shift in range(3):
-            # Of a text inside a longer one only the middle of its base64 form is certain.
+            # Of a text inside a longer one only those characters are certain that hold nothing of its neighbours.
             coded = base64.b64encode(b"\x00" * shift + text)
-            yield coded[-(-shift * 8 // 6) + (shift > 0) : len(text) * 4 // 3 - 2].lower()
+            yield coded[-(-8 * shift // 6) : 8 * (shift + len(text)) // 6].lower()
 
 
 _NEEDLES = {

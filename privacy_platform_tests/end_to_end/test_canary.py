@@ -230,7 +230,7 @@ def test_the_refused_runs_left_no_trace_either(users_published: Home) -> None:
 _FIELD = "type: string, sensitivity: high, comment: x"
 BROKEN = {
     "a field without a technique": (f"{{{_FIELD}}}", "fields.email.technique", "add it"),
-    "an unknown technique": (f"{{{_FIELD}, technique: rot13}}", "fields.email", "rot13"),
+    "an unknown technique": (f"{{{_FIELD}, technique: rot13}}", "fields.email", "correct its name"),
     "no YAML at all": ("{type: [", "not valid YAML", "line"),
 }
 
