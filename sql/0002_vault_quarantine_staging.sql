@@ -10,7 +10,7 @@ COMMENT ON TABLE vault.subjects IS
     'One row a data subject. PII: pseudonymous. Deleting a row is erasure: without the salt the sealed records of the subject are noise.';
 COMMENT ON COLUMN vault.subjects.user_token IS 'PII: pseudonymous. tok_ and 32 hex digits, keyed from the subject''s id.';
 COMMENT ON COLUMN vault.subjects.salt IS 'PII: pseudonymous. 32 random bytes; with the sealing key they give the data key of the subject.';
-COMMENT ON COLUMN vault.subjects.sealed_id IS 'PII: sealed. The subject''s own id under the data key of the subject.';
+COMMENT ON COLUMN vault.subjects.sealed_id IS 'PII: sealed. The subject''s own id, to reverse the token; gone with the row.';
 COMMENT ON COLUMN vault.subjects.key_version IS 'Version of the sealing key that the data key is derived from.';
 COMMENT ON COLUMN vault.subjects.created_at IS 'When the subject was first seen.';
 GRANT SELECT, INSERT ON vault.subjects TO privacy_pipeline;
