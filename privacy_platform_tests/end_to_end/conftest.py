@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: homes that are gone after the run."""
+"""What the end-to-end tests share: homes that are gone, with their servers, after each module."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from privacy_platform_tests.end_to_end.homes import Home, new_home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def homes() -> Iterator[Callable[..., Home]]:
     """Makes homes; keyword arguments become environment variables of their processes."""
     made: list[Home] = []
