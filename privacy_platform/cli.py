@@ -427,13 +427,17 @@ def keys_init() -> None:
 def keys_rotate() -> None:
     """Add a version that seals data subjects seen from now on; tokens and keyed hashes keep joining."""
     from privacy_platform.governance.audit import AuditAction, AuditEntry, record
-    from privacy_platform.vault.keyring import load_keyring, save_keyring
+    from privacy_platform.vault.keyring import KEYRING_VARIABLE, load_keyring, save_keyring
     from privacy_platform.warehouse.connection import connect
+    from privacy_platform.warehouse.credentials import exclusive
     from privacy_platform.warehouse.migrations import ensure_warehouse
 
     ensure_warehouse()
-    rotated = load_keyring().rotated()
-    save_keyring(rotated, replace=True)
+    if os.environ.get(KEYRING_VARIABLE):
+        raise PrivacyPlatformError(f"The keyring is given by {KEYRING_VARIABLE}: rotate it where that comes from.")
+    with exclusive(settings.home(), "keyring"):
+        rotated = load_keyring().rotated()
+        save_keyring(rotated, replace=True)
     with connect(Role.PIPELINE) as connection:
         record(connection, AuditEntry(AuditAction.KEY_ROTATE, details={"version": rotated.current}))
     out.print(f"Version {rotated.current} seals new data subjects. Back the keyring up again.")

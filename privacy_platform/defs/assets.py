@@ -260,7 +260,8 @@ def _released(
     except Exception as error:
         # A library's own message can hold values of the data, and Dagster keeps messages for long.
         where = place_of(error)
-        raise dg.Failure(description=f"{key.to_user_string()} was not published: {where}. Please report it.") from None
+        description = f"{key.to_user_string()} was not published: {where}. Please report it."
+        raise dg.Failure(description=description, allow_retries=False) from None
     yield dg.MaterializeResult(
         asset_key=key,
         metadata={**report_metadata(report), **(metadata or {})},

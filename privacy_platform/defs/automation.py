@@ -104,6 +104,8 @@ def run_request(
     policies: PolicySet, found: Mapping[str, Sequence[Path]], versions: Mapping[str, str], days: set[date]
 ) -> dg.RunRequest:
     """The run for the given new files: their raw tables and everything that is made from them, on the given days."""
+    if not days and any(policies.datasets[name].partition_by for name in found):
+        days = {today()}  # no row with a day: its bad rows still belong into quarantine
     names = selected_tables(policies, list(found), partitioned=bool(days))
     config = {
         f"raw_{dataset}": {"config": {"files": [path.name for path in files]}}

@@ -24,7 +24,7 @@ from privacy_platform.policy.compile import SEALED, anonymized_table
 from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy, SourceType
 from privacy_platform.policy.tables import ColumnType
 from privacy_platform.vault.keyring import Keyring, load_keyring
-from privacy_platform.vault.sealing import data_keys, unseal
+from privacy_platform.vault.sealing import SealError, data_keys, unseal
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
 
@@ -188,9 +188,10 @@ def _unsealed(policy: DatasetPolicy, sealed: pl.Series, keys: pl.Series, records
     values = unseal(sealed, keys, records, dataset=policy.dataset)
     if not values or not schema:
         return pl.DataFrame(schema={name: TYPES[kind] for name, kind in types.items()})
-    return pl.read_ndjson(io.BytesIO(b"\n".join(values)), schema=schema).with_columns(
-        _temporal(name, kind) for name, kind in types.items() if kind in temporal
-    )
+    frame = pl.read_ndjson(io.BytesIO(b"\n".join(values)), schema=schema)
+    if frame.height != len(values):  # or people's values would be put beside each other's
+        raise SealError(f"A sealed record of {policy.dataset} is not one JSON object: restore the table from backup.")
+    return frame.with_columns(_temporal(name, kind) for name, kind in types.items() if kind in temporal)
 
 
 def _temporal(name: str, kind: SourceType) -> pl.Expr:

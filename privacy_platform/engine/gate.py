@@ -7,7 +7,7 @@ transaction, or nothing is published, the staging tables are dropped and the fai
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.checks import CheckOutcome
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING, Release, drop_staging, exclusive, swap
-from privacy_platform.warehouse.tables import count_rows, partitions
+from privacy_platform.warehouse.tables import count_rows, partition_name, partitions
 from privacy_platform.warehouse.views import ensure_views
 
 
@@ -89,7 +89,8 @@ def releasing(table: Table) -> Iterator[Connection]:
             finally:
                 if not connection.closed and not connection.broken:
                     connection.rollback()
-                    drop_staging(connection, table)
+                    with suppress(psycopg.errors.LockNotAvailable):  # the next run of the table drops them
+                        drop_staging(connection, table)
     except psycopg.errors.LockNotAvailable:
         raise WarehouseError(
             f"{table.qualified} could not be swapped: readers have held it for too long. Materialize it again."
@@ -114,6 +115,7 @@ def conclude(
     emptied: Sequence[Partition] = (),
     checks: Sequence[CheckOutcome],
     statistics: Mapping[str, int],
+    upstream: Mapping[str, int] | None = None,
 ) -> ReleaseReport:
     """Publish the staged release if every check passed.
 
@@ -123,8 +125,11 @@ def conclude(
     table = release.table
     if not all(check.passed for check in checks):
         refuse(connection, table, run, publication.dataset, checks)
+    hold_all(connection, table, upstream or {})
     rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
     swap(connection, release, filled, emptied=emptied)
+    # The salt is thrown away with the release, not by a clean-up after it that may never come.
+    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, release.secret)))
     ensure_views(connection)
     quarantined = _quarantine(connection, release, publication)
     for record in publication.lineage:
@@ -141,6 +146,43 @@ def conclude(
         statistics=dict(statistics),
         seconds=time.monotonic() - run.started,
     )
+
+
+def pin(connection: Connection, read: Mapping[Table, Sequence[Partition]]) -> dict[str, int]:
+    """Partition → identity of the relation that stands for it now, for all partitions that are about to be read.
+
+    Tasks read at different times. That they all read one and the same release is known only if the relations they
+    began with still stand in the end; see `conclude`.
+    """
+    names = [f'"{t.zone}"."{partition_name(t, p)}"' for t, chosen in read.items() for p in chosen]
+    rows = connection.execute(
+        "SELECT name, to_regclass(name)::oid::bigint FROM unnest(%s::text[]) AS name", [names]
+    ).fetchall()
+    return {str(name): int(oid) for name, oid in rows if oid is not None}
+
+
+def hold_all(connection: Connection, table: Table, pinned: Mapping[str, int]) -> None:
+    """Keep the upstream partitions from being replaced until the commit, and see that none has been.
+
+    Raises:
+        WarehouseError: one has been; what was read for `table` may be a mixture.
+    """
+    names = sorted(pinned)
+
+    def standing() -> dict[str, int | None]:
+        query = "SELECT name, to_regclass(name)::oid::bigint FROM unnest(%s::text[]) AS name"
+        return dict(connection.execute(query, [names]).fetchall())
+
+    changed = [name for name, oid in standing().items() if oid != pinned[name]]
+    if not changed and names:
+        relations = sql.SQL(", ").join(sql.SQL(name) for name in names)
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(relations))
+        changed = [name for name, oid in standing().items() if oid != pinned[name]]
+    if changed:
+        raise WarehouseError(
+            f"{table.qualified} was not published: {changed[0]} was released anew while it was read. "
+            "Materialize it again."
+        )
 
 
 def refuse(connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]) -> None:

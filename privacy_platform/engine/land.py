@@ -93,7 +93,8 @@ class LandTask:
             sealing_keys=sealing_keys(keyring),
             identity_key=keyring.secret(Purpose.IDENTITY),
             current=keyring.current,
-            all_new=self.vault_empty,
+            # A subject with many records is new only in the first batch.
+            all_new=self.vault_empty and policy.key == policy.subject,
         )
         rows = rows.join(keys, left_on="__token", right_on="user_token", how="left", maintain_order="left")
         record = rows["__token"] if policy.key == policy.subject else rows[policy.key]

@@ -8,8 +8,8 @@ import pyarrow as pa
 from psycopg import Connection
 from pyspark.sql import DataFrame, SparkSession
 
-from privacy_platform.engine.aggregate import PEOPLE, aggregate
-from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, releasing
+from privacy_platform.engine.aggregate import PEOPLE, ROWS, aggregate, counted_measures, people_of
+from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.zone import SPARK_TYPES, ZoneSplit, read_columns, zone_splits
@@ -20,6 +20,7 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.tables import WHOLE, Column, ColumnType, Table
 from privacy_platform.warehouse.checks import (
+    CheckOutcome,
     group_size_check,
     reconciliation_check,
     schema_check,
@@ -42,14 +43,18 @@ def release_aggregate(
         GateError: a check failed.
     """
     table = aggregate_table(policy, policies)
-    hidden = Column(PEOPLE, ColumnType.BIGINT, "Distinct people in the group; for the check only.", nullable=False)
+    hidden = tuple(
+        Column(name, ColumnType.BIGINT, "Distinct people; for the check only.", nullable=False)
+        for name in (PEOPLE, *map(people_of, counted_measures(policy)))
+    )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     with releasing(table) as connection:
         for source in sources:
             if not table_columns(connection, source.zone, source.name):
                 raise UpstreamMissingError(f"{table.name} is made from {source.name}: materialize {source.name} first.")
-        release = Release(table, (WHOLE,), hidden=(hidden,))
+        release = Release(table, (WHOLE,), hidden=hidden)
         open_staging(connection, release)
+        pinned = pin(connection, {source: partitions(connection, source) for source in sources})
         frames = [_frame(spark(), connection, source, _used(policy, source)) for source in sources]
         read = count_rows(connection, sources[0].zone, sources[0].name)
         connection.commit()
@@ -60,15 +65,14 @@ def release_aggregate(
             published = staged_rows(connection, release)
             checks = [
                 schema_check(connection, release, {}, None),
-                group_size_check(connection, release, column=PEOPLE, minimum=policy.minimum_group_size),
-                reconciliation_check(
-                    {
-                        "groups": statistics["groups"],
-                        "published": published,
-                        "left out as too small": statistics["small_groups"],
-                    },
-                    read="groups",
+                group_size_check(
+                    connection,
+                    release,
+                    column=PEOPLE,
+                    minimum=policy.minimum_group_size,
+                    measures={name: people_of(name) for name in counted_measures(policy)},
                 ),
+                _reconciled(statistics, published),
             ]
             connection.commit()
         publication = Publication(
@@ -86,7 +90,35 @@ def release_aggregate(
                 for source in sources
             ),
         )
-        return conclude(connection, release, run, publication, filled=(WHOLE,), checks=checks, statistics=statistics)
+        return conclude(
+            connection,
+            release,
+            run,
+            publication,
+            filled=(WHOLE,),
+            checks=checks,
+            statistics=statistics,
+            upstream=pinned,
+        )
+
+
+def _reconciled(statistics: Statistics, published: int) -> CheckOutcome:
+    """Every row read is in a group, shown or not; every group that is large enough is staged."""
+    outcomes = [
+        reconciliation_check(
+            {"groups": statistics["groups"], "published": published, "too small": statistics["small_groups"]},
+            read="groups",
+        ),
+        reconciliation_check(
+            {
+                "read": statistics["read"],
+                "in groups shown": statistics["rows_shown"],
+                "in groups too small": statistics["rows_in_small_groups"],
+                "without a required dimension": statistics["rows_without_dimension"],
+            }
+        ),
+    ]
+    return next((outcome for outcome in outcomes if not outcome.passed), outcomes[-1])
 
 
 def _used(policy: AggregatePolicy, source: Table) -> list[str]:
@@ -117,10 +149,17 @@ def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Stat
         arrow = groups.toArrow()
     frame = pl.from_arrow(arrow)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
-    shown = frame.filter(pl.col(PEOPLE) >= policy.minimum_group_size)
-    statistics = Statistics(groups=frame.height, small_groups=frame.height - shown.height, people_in_small_groups=0)
-    statistics["people_in_small_groups"] = int(
-        frame.filter(pl.col(PEOPLE) < policy.minimum_group_size)[PEOPLE].sum() or 0
+    required = [name for name, dimension in policy.dimensions.items() if dimension.required]
+    complete = pl.all_horizontal(pl.col(name).is_not_null() for name in required) if required else pl.lit(True)
+    large = pl.col(PEOPLE) >= policy.minimum_group_size
+    shown, small = frame.filter(complete & large), frame.filter(complete & ~large)
+    statistics = Statistics(
+        groups=shown.height + small.height,
+        small_groups=small.height,
+        people_in_small_groups=int(small[PEOPLE].sum()),
+        rows_shown=int(shown[ROWS].sum()),
+        rows_in_small_groups=int(small[ROWS].sum()),
+        rows_without_dimension=int(frame.filter(~complete)[ROWS].sum()),
     )
     schema = release.staged_table.schema()
     connection = adbc(Role.PIPELINE)

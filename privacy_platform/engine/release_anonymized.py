@@ -13,6 +13,7 @@ from privacy_platform.engine.gate import (
     Run,
     column_lineage,
     conclude,
+    pin,
     refuse,
     releasing,
     standing_partitions,
@@ -28,6 +29,7 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
+from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.checks import (
     CheckOutcome,
     k_anonymity_check,
@@ -39,7 +41,7 @@ from privacy_platform.warehouse.checks import (
     tokens_check,
 )
 from privacy_platform.warehouse.release import Release, indexing, open_staging, staged_partitions
-from privacy_platform.warehouse.tables import partition_name, table_columns
+from privacy_platform.warehouse.tables import partition_name, partitions, table_columns
 
 
 class UpstreamMissingError(PrivacyPlatformError):
@@ -82,6 +84,9 @@ def release_anonymized(
         release = Release(table, tuple(standing))
         open_staging(connection, release)
         keyring = load_keyring()
+        check_keyring(connection, keyring)
+        joined = upstream[1:]
+        pinned = pin(connection, {raw: standing} | {other: partitions(connection, other) for other in joined})
         splits = zone_splits(connection, raw, standing, parallelism=parallelism())
         connection.commit()
         task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference)
@@ -122,6 +127,7 @@ def release_anonymized(
             emptied=emptied,
             checks=checks,
             statistics=statistics,
+            upstream=pinned,
         )
 
 

@@ -30,6 +30,7 @@ from privacy_platform.policy.compile import LANDING_ORDER, raw_table
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
+from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.checks import (
     CheckOutcome,
     reconciliation_check,
@@ -88,6 +89,7 @@ def release_raw(
             return _nothing_new(connection, policy, table, run, landing_name)
         _require_same_columns(connection, table)
         keyring = load_keyring()
+        check_keyring(connection, keyring)
         now = datetime.now(UTC)
         release = Release(table, tuple(selected))
         open_staging(connection, release)

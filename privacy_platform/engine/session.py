@@ -6,11 +6,12 @@ cluster. Nothing here needs a `SparkContext`.
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
+
+from privacy_platform import settings
 
 MASTER_VARIABLE = "PRIVACY_PLATFORM_SPARK_MASTER"
 MEMORY_VARIABLE = "PRIVACY_PLATFORM_SPARK_MEMORY"
@@ -49,8 +50,15 @@ def spark_config() -> dict[str, Any]:
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.python.worker.reuse": "true",
         "spark.task.maxFailures": str(spark_attempts()),
-        "spark.local.dir": os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()),
+        "spark.local.dir": os.environ.get("SPARK_LOCAL_DIRS") or str(_scratch()),
     }
+
+
+def _scratch() -> Path:
+    """Where shuffles lie: in the home, which is closed to others, and not in a directory for everybody."""
+    folder = settings.home() / "spark"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def parallelism() -> int:

@@ -28,7 +28,11 @@ _CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES
 
 
 class StageError(PrivacyPlatformError):
-    """A stage did not end; its message is a task's own error, or names where a task failed."""
+    """A stage did not end; its message names where a task failed. Trying again may help."""
+
+
+class TaskRefusedError(PrivacyPlatformError):
+    """A task refused its split; the message is the task's own. Trying again is of no use."""
 
 
 def run_stage(
@@ -72,7 +76,7 @@ def run_stage(
         answers = frame.collect()  # one row of counts a split, never data
     errors = sorted({row["error"] for row in answers if row["error"]})
     if errors:
-        raise StageError("; ".join(errors[:3]))
+        raise TaskRefusedError("; ".join(errors[:3]))
     results = {row["split"]: Counter(json.loads(row["statistics"])) for row in answers}
     return [results[index] for index in range(len(pieces))]
 

@@ -223,6 +223,11 @@ class DatasetPolicy(_Model):
     def _quasi_identifiers_published(self) -> None:
         if self.privacy_model is None:
             return
+        if self.key != self.subject or self.partition_by is not None:
+            raise ValueError(
+                "privacy_model: k-anonymity counts rows of one release as people, so the dataset must have one "
+                "record a subject (key = subject) and no partitions"
+            )
         missing = set(self.privacy_model.quasi_identifiers) - set(self.outputs().values())
         if missing:
             raise ValueError(f"privacy_model.quasi_identifiers: `{min(missing)}` is not an output column of any field")
@@ -264,8 +269,14 @@ class DatasetPolicy(_Model):
         return tuple(
             name
             for name in self.outputs()
-            if self.fields[name].sensitivity.sealed and not self.fields[name].technique.protects
+            if self.fields[name].sensitivity.sealed and not self._hides(self.fields[name])
         )
+
+    @staticmethod
+    def _hides(field: FieldPolicy) -> bool:
+        # Scrubbing takes personal data out of a text; of a field that is nothing else it would take nothing.
+        identifying = field.sensitivity is Sensitivity.HIGH or field.role is FieldRole.IDENTIFIER
+        return field.technique.protects and not (identifying and isinstance(field.technique, Scrub))
 
 
 ANONYMIZED_AT = "anonymized_at"
@@ -351,18 +362,25 @@ class AggregatePolicy(_Model):
                     raise ValueError(
                         f"measures.{name}: `{operand}` is not a counted or summed measure of this aggregate"
                     )
+        for name, measure in self.measures.items():
+            if measure.kind == "count_distinct" and measure.column != self.unit:
+                raise ValueError(f"measures.{name}: `count_distinct` counts people; its column must be the unit")
         clash = set(self.dimensions) & set(self.measures)
         if clash:
             raise ValueError(f"measures.{min(clash)}: a dimension has this name already")
         return self
 
 
-_SAFE_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\- ]{0,62}$")
+_SAFE_NAME = re.compile(r"^[a-z][a-z0-9]*([A-Z_][A-Za-z0-9_]*)?$")
 
 
 def printable_name(name: str) -> str:
     """A column name from outside as it may be shown: names can hold personal data when they are really values."""
-    return name if _SAFE_NAME.match(name) and sum(map(str.isdigit, name)) <= 4 else "(a name that is not an identifier)"
+    return (
+        name
+        if _SAFE_NAME.match(name) and len(name) <= 63 and sum(map(str.isdigit, name)) <= 4
+        else "(a name that is not an identifier)"
+    )
 
 
 __all__ = ["ANONYMIZED_AT", "AggregatePolicy", "DatasetPolicy", "Dimension", "FieldPolicy", "Measure"]

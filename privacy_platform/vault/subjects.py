@@ -4,13 +4,16 @@ Rows are added the moment a subject is first seen, in a short transaction of the
 nothing about anybody, so a run that dies later leaves nothing to repair.
 """
 
+import hmac
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
+from psycopg import Connection
 
+from privacy_platform.vault.keyring import Keyring, KeyringError, Purpose
 from privacy_platform.vault.sealing import data_keys, new_salts, seal
 
 VAULT_DATASET = "vault.subjects"
@@ -53,6 +56,25 @@ def subject_keys(
         known = _known_and_new(connection, subjects, identity_key, current, _merge_new)
     connection.commit()
     return known.select("user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key"))
+
+
+def check_keyring(connection: Connection, keyring: Keyring) -> None:
+    """See that the keyring is the one this warehouse's tokens were made with; the first one seen is taken down.
+
+    With another one every subject would get a new token beside the old: each person twice, and no check could tell.
+
+    Raises:
+        KeyringError: it is another one.
+    """
+    digest = hmac.digest(keyring.secret(Purpose.TOKEN).encode(), b"keyring check", "sha256")
+    connection.execute("INSERT INTO vault.keyring_check (digest) VALUES (%s) ON CONFLICT DO NOTHING", [digest])
+    row = connection.execute("SELECT digest FROM vault.keyring_check").fetchone()
+    connection.commit()
+    if row is None or not hmac.compare_digest(bytes(row[0]), digest):
+        raise KeyringError(
+            "The keyring is not the one this warehouse was made with: put the right one back, or "
+            "begin with an empty database."
+        )
 
 
 def _known_and_new(

@@ -75,8 +75,8 @@ def raw_pii_check(policy: DatasetPolicy, statistics: Mapping[str, int], scanned:
     """No identity path in the lineage, and no leak found in any copied row."""
     problems = [
         f"field `{name}` is of sensitivity {policy.fields[name].sensitivity} and technique "
-        f"`{policy.fields[name].technique.name}` lets its value through; choose hash, hmac, generalize, mask, bucket, "
-        "scrub or suppress"
+        f"`{policy.fields[name].technique.name}` lets its value through; choose hash, hmac, generalize, mask, bucket "
+        "or suppress (scrub for free text of sensitivity medium)"
         for name in policy.unprotected_fields()
     ]
     leaking = _suffixes(statistics, "leak.")
@@ -191,11 +191,29 @@ def k_anonymity_check(connection: Connection, release: Release, policy: DatasetP
     )
 
 
-def group_size_check(connection: Connection, release: Release, *, column: str, minimum: int) -> CheckOutcome:
-    """No staged group has fewer than `minimum` people, by the group sizes staged with them."""
+def group_size_check(
+    connection: Connection, release: Release, *, column: str, minimum: int, measures: Mapping[str, str] | None = None
+) -> CheckOutcome:
+    """No staged group has fewer than `minimum` people, and no figure is shown of fewer, by the counts staged with them.
+
+    Args:
+        connection: as the pipeline role.
+        release: the staged release.
+        column: the hidden column with the people of a group.
+        minimum: the smallest number of people.
+        measures: measure → hidden column with the people behind it; of nobody a figure may be shown.
+    """
+    few = [
+        sql.SQL("({p} BETWEEN 1 AND {m} - 1 AND {c} IS NOT NULL)").format(
+            p=sql.Identifier(people), c=sql.Identifier(name), m=sql.Literal(minimum)
+        )
+        for name, people in (measures or {}).items()
+    ]
     row = connection.execute(
-        sql.SQL("SELECT count(*), coalesce(min({c}), 0), count(*) FILTER (WHERE {c} < {m}) FROM {t}").format(
-            c=sql.Identifier(column), m=sql.Literal(minimum), t=sql.Identifier(STAGING, release.staging)
+        sql.SQL("SELECT count(*), coalesce(min({c}), 0), count(*) FILTER (WHERE {few}) FROM {t}").format(
+            c=sql.Identifier(column),
+            few=sql.SQL(" OR ").join([sql.SQL("{} < {}").format(sql.Identifier(column), sql.Literal(minimum)), *few]),
+            t=sql.Identifier(STAGING, release.staging),
         )
     ).fetchone()
     groups, smallest, small = map(int, row) if row else (0, 0, 0)
@@ -204,7 +222,7 @@ def group_size_check(connection: Connection, release: Release, *, column: str, m
         small == 0,
         f"{groups} groups, the smallest of {smallest} people"
         if small == 0
-        else f"{small} groups have fewer than {minimum} people; report this as a bug",
+        else f"{small} groups show figures of fewer than {minimum} people; report this as a bug",
         {"groups": groups, "smallest_group": smallest, "minimum": minimum},
     )
 

@@ -124,9 +124,11 @@ def open_staging(connection: Connection, release: Release) -> None:
     )
     # Not logged: the salt must not survive in the write-ahead log after the release has thrown it away.
     connection.execute(
-        sql.SQL("CREATE UNLOGGED TABLE {} AS SELECT {}::text AS salt").format(
-            sql.Identifier(STAGING, release.secret), sql.Literal(secrets.token_hex(32))
-        )
+        # And drawn by the server (twice 122 random bits), for a statement can be logged there.
+        sql.SQL(
+            "CREATE UNLOGGED TABLE {} AS "
+            "SELECT replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '') AS salt"
+        ).format(sql.Identifier(STAGING, release.secret))
     )
     for name in (release.staging, release.quarantine, release.secret):
         connection.execute(

@@ -12,7 +12,7 @@ from privacy_platform.warehouse.migrations import sql_directory
 from privacy_platform.warehouse.tables import table_columns
 
 _REQUIRES = re.compile(r"^-- requires: (.+)$", re.MULTILINE)
-_CREATES = re.compile(r"^CREATE VIEW (\w+)\.(\w+) AS", re.MULTILINE)
+_CREATES = re.compile(r"^CREATE VIEW (\w+)\.(\w+) WITH \(security_barrier\) AS", re.MULTILINE)
 
 
 def ensure_views(connection: Connection) -> list[str]:

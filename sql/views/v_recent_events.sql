@@ -1,5 +1,5 @@
 -- requires: anonymized.anonymized_events
-CREATE VIEW analytics.v_recent_events AS
+CREATE VIEW analytics.v_recent_events WITH (security_barrier) AS
 SELECT (timestamp AT TIME ZONE 'UTC')::date AS event_date,
        event_type,
        device_type,

@@ -1,5 +1,5 @@
 -- requires: anonymized.anonymized_users
-CREATE VIEW anonymized.v_user_overview AS
+CREATE VIEW anonymized.v_user_overview WITH (security_barrier) AS
 SELECT user_token,
        region,
        age_bucket,

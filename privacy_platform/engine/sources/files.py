@@ -8,12 +8,14 @@ number; a column that no policy names is reported, and stops the run at the gate
 import csv
 import gzip
 import io
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -44,6 +46,7 @@ MAX_LINE_BYTES = 16 * 2**20
 _SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
 _BATCH_ROWS = 65_536
 _DELIMITERS = ",;\t|"
+_BLANKS = np.frombuffer(b" \t\r", dtype=np.uint8)
 _AS_TEXT = (SourceType.STRING, SourceType.TIMESTAMP, SourceType.DATE)
 
 
@@ -134,7 +137,12 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
         SourceError: the file as a whole is unreadable, or a CSV or Parquet column has an impossible type.
     """
     line = 0
-    reader = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}[split.format]
+    readers: Mapping[Format, Callable[[FileSplit, Mapping[str, SourceType]], Iterator[_Raw]]] = {
+        "jsonl": _read_jsonl,
+        "csv": partial(_read_csv, required=required),
+        "parquet": _read_parquet,
+    }
+    reader = readers[split.format]
     with _readable(split):
         for raw, rejects, lines, unknown in reader(split, types):
             rows, mistyped = convert(raw, types, required)
@@ -216,7 +224,11 @@ def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:
     zero: an unknown key holds nothing but null, and no `":"` stands in a text, so T counts the texts.
     """
     characters = np.frombuffer(chunk, dtype=np.uint8)
-    ends = np.flatnonzero((characters[:-1] == ord('"')) & (characters[1:] == ord(":"))) + 2
+    quotes = np.flatnonzero(characters == ord('"'))
+    after = characters.take(quotes + 1, mode="clip")
+    if np.isin(after, _BLANKS).any() and re.search(rb'"[ \t\r]+:', chunk):
+        return False  # a key that does not end in `":`
+    ends = quotes[after == ord(":")] + 2
     following = characters.take(ends, mode="clip")
     following = np.where(following == ord(" "), characters.take(ends + 1, mode="clip"), following)
     texts = frame.select(cs.string())
@@ -267,7 +279,7 @@ def _json_column(values: list[object], kind: SourceType) -> pl.Series:
     return pl.Series(values=values, dtype=TYPES[kind])
 
 
-def _read_csv(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
+def _read_csv(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str] = ()) -> Iterator[_Raw]:
     with _open(split) as file:
         header = file.readline(MAX_LINE_BYTES)
         try:
@@ -278,6 +290,9 @@ def _read_csv(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Ra
         names = next(csv.reader([first], delimiter=delimiter), [])
         if len(set(names)) != len(names):
             raise SourceError(f"{split.source}, line 1: a column name occurs twice; rename one of them")
+        missing = [name for name in required if name not in names]
+        if missing:  # perhaps no header at all: then these are somebody's values, and must not be shown as names
+            raise SourceError(f"{split.source}, line 1: no header with the column `{missing[0]}`; add it")
         for chunk in _csv_chunks(file):
             yield _csv_chunk(chunk, names, delimiter, types)
 

@@ -6,15 +6,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from privacy_platform.engine.aggregate import PEOPLE
-from privacy_platform.engine.gate import releasing
+from privacy_platform.engine.aggregate import PEOPLE, people_of
+from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
-from privacy_platform.policy.compile import aggregate_table
+from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.tables import WHOLE, Column, ColumnType
 from privacy_platform.warehouse.checks import group_size_check
 from privacy_platform.warehouse.release import Release, open_staging
+from privacy_platform.warehouse.tables import partitions
 from privacy_platform_tests.integration.engine.support import (
     World,
     days,
@@ -199,8 +200,71 @@ def test_a_group_that_slipped_through_fails_the_check(ready: World) -> None:
             connection.commit()
             outcome = group_size_check(connection, release, column=PEOPLE, minimum=3)
             assert outcome.passed is passes
-        assert outcome.message.startswith("1 groups have fewer than 3 people")
+        assert outcome.message.startswith("1 groups show figures of fewer than 3 people")
         assert outcome.figures == {"groups": 2, "smallest_group": 2, "minimum": 3}
+
+
+def test_a_figure_of_few_people_in_a_large_group_is_left_out(ready: World) -> None:
+    minimum = 6
+    conditions = {"carts": {"page": "cart"}, "some": {"page": "cart", "price": "3.25"}, "none": {"price": "77.5"}}
+    measures = {
+        f"{kind}_{name}": {"kind": kind, "column": "price", "where": where, "comment": "c"}
+        for kind in ("count", "sum")
+        for name, where in conditions.items()
+    }
+    dimensions = {"region": {"column": "region", "comment": "c"}}
+    changes = {"dimensions": dimensions, "measures": measures, "minimum_group_size": minimum}
+    ready.aggregate(policy("visits_few", **changes), CALLS, MEMBERS)
+    people = frame("anonymized.anonymized_agg_people").select("token", "region")
+    rows = frame("anonymized.anonymized_agg_visits").join(people, on="token", how="left")
+    rows = rows.with_columns(pl.col("region").fill_null("unknown"))
+    left_out = shown = 0
+    for row in frame("analytics.visits_few").iter_rows(named=True):
+        carts = rows.filter((pl.col("region") == row["region"]) & (pl.col("page") == "cart"))
+        for name, chosen in (("carts", carts), ("some", carts.filter(pl.col("price") == 3.25))):
+            few = 0 < chosen["token"].n_unique() < minimum
+            assert row[f"count_{name}"] == (None if few else chosen.height)
+            assert (row[f"sum_{name}"] is None) == (
+                0 < chosen.filter(pl.col("price").is_not_null())["token"].n_unique() < minimum
+            )
+            left_out, shown = left_out + few, shown + (not few)
+        assert (row["count_none"], row["sum_none"]) == (0, 0.0)  # of nobody there is nothing to hide
+    assert left_out
+    assert shown
+
+
+def test_a_figure_of_few_people_that_slipped_through_fails_the_check(ready: World) -> None:
+    policies = PolicySet({p.dataset: p for p in (MEMBERS, CALLS)}, {})
+    target = aggregate_table(policy("visits_slip"), policies)
+    hidden = tuple(Column(name, ColumnType.BIGINT, "c", nullable=False) for name in (PEOPLE, people_of("revenue")))
+    with releasing(target) as connection:
+        release = Release(target, (WHOLE,), hidden=hidden)
+        open_staging(connection, release)
+        for buyers, revenue, passes in ((0, 0.0, True), (2, None, True), (3, 9.0, True), (2, 9.0, False)):
+            connection.execute(
+                f'INSERT INTO staging."{release.staging}" (day, page, region, revenue, {PEOPLE}, '
+                f"{people_of('revenue')}) VALUES ('2024-03-01', 'home', %s, %s, 5, %s)",
+                [f"region {buyers} {revenue}", revenue, buyers],
+            )
+            connection.commit()
+            outcome = group_size_check(
+                connection, release, column=PEOPLE, minimum=3, measures={"revenue": people_of("revenue")}
+            )
+            assert outcome.passed is passes
+
+
+def test_rows_released_anew_while_they_are_read_are_not_published(ready: World) -> None:
+    visits = anonymized_table(CALLS)
+    with releasing(
+        aggregate_table(policy("visits_pinned"), PolicySet({p.dataset: p for p in (MEMBERS, CALLS)}, {}))
+    ) as (connection):
+        pinned = pin(connection, {visits: partitions(connection, visits)})
+        connection.commit()
+        hold_all(connection, visits, pinned)
+        connection.rollback()
+        ready.anonymize(CALLS, MEMBERS, selected=days(3))
+        with pytest.raises(WarehouseError, match="released anew while it was read"):
+            hold_all(connection, visits, pinned)
 
 
 def test_an_aggregate_without_its_tables_names_them(ready: World) -> None:

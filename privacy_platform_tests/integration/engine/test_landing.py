@@ -11,7 +11,7 @@ import pytest
 from privacy_platform.engine.gate import GateError
 from privacy_platform.engine.land import QUARANTINE_DATASET, sealing_keys
 from privacy_platform.engine.release_raw import NothingLandedError
-from privacy_platform.engine.stage import StageError
+from privacy_platform.engine.stage import TaskRefusedError
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.sealing import data_keys, unseal
@@ -185,7 +185,7 @@ def test_a_column_of_another_type_stops_the_run_with_its_name(world: World) -> N
 def test_a_broken_file_stops_the_run_with_its_name(world: World) -> None:
     path = world.landing / "people_cut.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(person(1)).encode() * 100)[:-20])
-    with pytest.raises(StageError, match=r"people_cut\.jsonl\.gz: cannot be read") as caught:
+    with pytest.raises(TaskRefusedError, match=r"people_cut\.jsonl\.gz: cannot be read") as caught:
         world.land(people_policy("land_cut"), path)
     assert "Zebediah" not in str(caught.value)
     assert not exists("raw.raw_land_cut")

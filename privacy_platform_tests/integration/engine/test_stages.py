@@ -20,7 +20,7 @@ from privacy_platform.engine.gate import releasing
 from privacy_platform.engine.land import LandTask
 from privacy_platform.engine.sources.files import file_splits
 from privacy_platform.engine.sources.zone import zone_splits
-from privacy_platform.engine.stage import CopyOnce, StageError, Statistics, run_stage
+from privacy_platform.engine.stage import CopyOnce, StageError, Statistics, TaskRefusedError, run_stage
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.tables import WHOLE
@@ -202,7 +202,7 @@ def test_a_refusal_comes_back_in_its_own_words_after_one_attempt(world: World, t
             raise PrivacyPlatformError(f"split {split} is unusable: mend it")
         return Counter(fine=1)
 
-    with pytest.raises(StageError, match=r"^split 1 is unusable: mend it; split 2 is unusable: mend it$"):
+    with pytest.raises(TaskRefusedError, match=r"^split 1 is unusable: mend it; split 2 is unusable: mend it$"):
         run_stage(world.spark, [0, 1, 2], task)
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -257,9 +257,15 @@ def test_an_older_keyring_is_told_from_a_broken_table(landed: World) -> None:
         save_keyring(kept, replace=True)
         with pytest.raises(PrivacyPlatformError, match="lacks version 2"):
             landed.anonymize(policy)
+        # A foreign one is refused before anything is computed: its tokens would double every person.
         save_keyring(new_keyring().rotated(), replace=True)
-        with pytest.raises(PrivacyPlatformError, match="does not open"):
-            landed.anonymize(policy)
+        for release in (
+            lambda: landed.anonymize(policy),
+            lambda: landed.land(policy, landed.put("people_rotated.jsonl", crowd)),
+        ):
+            with pytest.raises(PrivacyPlatformError, match="not the one this warehouse was made with"):
+                release()
+        assert {row["token"] for row in table("raw.raw_rotated")} == tokens
     finally:
         save_keyring(rotated, replace=True)
     assert landed.anonymize(policy).rows == 3
