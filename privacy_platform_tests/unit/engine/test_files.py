@@ -484,3 +484,17 @@ def test_any_iso_timestamp_comes_back(moments: list[datetime]) -> None:
     moments = [moment for moment in moments if offset_in_minutes(moment)]
     texts = pl.Series([moment.isoformat() for moment in moments], dtype=pl.String)
     assert parse_timestamps(texts).to_list() == [moment.astimezone(UTC) for moment in moments]
+
+
+def test_an_unknown_key_is_found_however_it_is_spaced(tmp_path: Path) -> None:
+    for number, spaced in enumerate((b'"ssn" : "123"', b'"ssn"\t:"123"', b'"ssn"  :  7')):
+        content = b'{"id":"a"}\n{"id":"b",' + spaced + b"}\n"
+        assert read(tmp_path / f"{number}.jsonl", content).unknown == {"ssn"}
+    # Text that only looks like a key is text.
+    assert read(tmp_path / "text.jsonl", b'{"id":"say \\"x\\" : \\"y\\""}\n').unknown == set()
+
+
+def test_a_csv_without_its_header_is_refused_and_its_first_row_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="line 1: no header with the column `id`") as caught:
+        read(tmp_path / "a.csv", b"Lovelace,3\nMaria,4\n", required=("id",))
+    assert "Lovelace" not in str(caught.value)

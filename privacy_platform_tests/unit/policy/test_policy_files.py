@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from privacy_platform import settings
 from privacy_platform.errors import SettingsError
@@ -330,3 +331,36 @@ def test_an_aggregate_is_not_named_like_a_table_of_another_zone(tmp_path: Path) 
     (invalid,) = policies.invalid
     assert "name it otherwise" in invalid.message
     assert not policies.aggregates
+
+
+def test_k_counts_people_so_a_dataset_of_many_records_a_person_cannot_promise_it() -> None:
+    model = {"privacy_model": {"k": 2, "quasi_identifiers": ["words"]}}
+    with pytest.raises(ValidationError, match="one record a subject"):
+        DatasetPolicy.model_validate(ACTS | model)
+
+
+def test_people_are_all_that_is_counted_distinctly(tmp_path: Path) -> None:
+    sessions = {"kind": "count_distinct", "column": "act", "comment": "c"}
+    policies = folder_of(tmp_path, PEOPLE, ACTS, changed(COUNTS, put("measures/sessions", sessions)))
+    (invalid,) = policies.invalid
+    assert "measures.sessions" in invalid.message or "its column must be the unit" in invalid.message
+    assert not policies.aggregates
+
+
+@pytest.mark.parametrize(
+    ("changes", "hidden"),
+    [
+        ({"sensitivity": "high"}, False),
+        ({"sensitivity": "medium", "role": "identifier"}, False),
+        ({"sensitivity": "medium"}, True),
+    ],
+)
+def test_scrubbing_hides_nothing_of_a_field_that_is_an_identifier(changes: Document, hidden: bool) -> None:
+    document = copy.deepcopy(PEOPLE)
+    document["fields"]["name"] = clear(technique="scrub", **changes)
+    assert DatasetPolicy.model_validate(document).unprotected_fields() == (() if hidden else ("name",))
+
+
+@pytest.mark.parametrize("name", ["Lovelace", "San Diego", "CA", "maria@example.com", "user_0001234", "12"])
+def test_what_may_be_somebodys_value_is_not_shown_as_a_name(name: str) -> None:
+    assert printable_name(name) == "(a name that is not an identifier)"
