@@ -105,8 +105,8 @@ def warehouse(warehouse_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spark() -> "Iterator[SparkSession]":
-    """The Spark session of the run; stages carry the home of their test to the workers."""
+def spark(warehouse_home: Path) -> "Iterator[SparkSession]":
+    """The Spark session, its work files in the run's home; stages carry the home of their test to the workers."""
     from privacy_platform.engine.session import spark_session
 
     session = spark_session()

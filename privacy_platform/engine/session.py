@@ -55,10 +55,8 @@ def spark_config() -> dict[str, Any]:
 
 
 def _scratch() -> Path:
-    """Where shuffles lie: in the home, which is closed to others, and not in a directory for everybody."""
-    folder = settings.home() / "spark"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    """Where shuffles lie: in the home, which is closed to others; made with the session, not by loading definitions."""
+    return settings.home() / "spark"
 
 
 def parallelism() -> int:
@@ -77,6 +75,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if os.environ.get(MASTER_VARIABLE, "local") == "local":
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    for folder in (settings.home(), _scratch()):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def spark_session() -> SparkSession:
