@@ -246,7 +246,8 @@ def demo(
     started = time.monotonic()
     folder = settings.home() / "demo"
     landing = settings.landing()
-    landing.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in (settings.home(), folder, landing):
+        made.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = {f"{name}-demo-{users}-{events}.jsonl": f"{name}.jsonl" for name in ("users", "events")}
     if not all((landing / name).exists() for name in wanted):
         with progress_bar(as_json) as report:
@@ -263,7 +264,6 @@ def demo(
         "tables": {t.table: {"zone": t.zone, "rows": t.rows, "seconds": t.seconds} for t in summary.tables},
         "checks": {f"{t.table}.{name}": passed for t in summary.tables for name, passed in t.checks.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if as_json:
         show_json(document)

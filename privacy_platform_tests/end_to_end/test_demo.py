@@ -90,6 +90,13 @@ def test_it_runs_again_at_once(demo: Demo) -> None:
     assert demo.home.staging() == []
 
 
+def test_nothing_in_the_home_is_open_to_others(demo: Demo) -> None:
+    home = demo.home.path
+    assert home.stat().st_mode & 0o067 == 0  # PostgreSQL's own user may pass through when it is root's home
+    assert not [path.name for path in home.iterdir() if path.stat().st_mode & 0o066]
+    assert (home / "spark").stat().st_mode & 0o077 == 0
+
+
 def test_people_and_events_of_the_demo_join(demo: Demo) -> None:
     dangling = demo.home.value(
         "SELECT count(*) FROM anonymized.anonymized_events e "
