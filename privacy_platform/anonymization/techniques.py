@@ -1,10 +1,11 @@
 """The techniques of policy files: what may become of a value, as pure Polars expressions.
 
-Contract of every technique: deterministic given its parameters and secrets; null stays null (but `suppress`
-may hide even that); text is treated as Unicode; the value itself never comes out, except by `keep` and
-`truncate`, whose `protects` is false. Remarks: `scrub` changes only what it finds, and `mask` leaves what is
-masked already as it is, e.g. a network address ending in `.0`. What cannot be understood (an invalid address,
-a number out of range) becomes null or fully masked: fail closed.
+Contract of every technique: deterministic given its parameters and secrets; null stays null (but `suppress` and
+`generalize` to `*` hide even that); text is treated as Unicode; the value itself never comes out, except by `keep`,
+`truncate`, whose `protects` is false, and the levels of `generalize` that only fields of sensitivity low or none may
+have. Remarks: `scrub` changes only what it finds, and `mask` leaves what is masked already as it is, e.g. a network
+address ending in `.0`. What cannot be understood (an invalid address, a number out of range) becomes null or fully
+masked: fail closed.
 
 Each class says in one sentence what it protects against (`guards`), what it does not (`leaves`), and whether
 the result is personal data still (`remains`); documentation and the policy explainer print these.
@@ -25,8 +26,9 @@ import polars as pl
 import polars_hash  # noqa: F401 - registers the `chash` namespace
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from privacy_platform.anonymization.hierarchies import ANY, Hierarchy, load
+from privacy_platform.anonymization.hierarchies import ANY, Hierarchy, HierarchyReference, load
 from privacy_platform.anonymization.own_values import scrub_own
+from privacy_platform.anonymization.ranges import finite, range_index, range_labels
 from privacy_platform.anonymization.rules import OutputRule
 from privacy_platform.detection import patterns
 from privacy_platform.errors import PrivacyPlatformError
@@ -97,8 +99,6 @@ class _Base(BaseModel):
 
     protects: ClassVar[bool] = True
     """False when the output still is the value, or nearly: such an output is an identity path in lineage."""
-    output_type: ClassVar[OutputType] = "text"
-    """`text`, or `same` as the source column."""
     guards: ClassVar[str]
     leaves: ClassVar[str]
     remains: ClassVar[str]
@@ -124,6 +124,11 @@ class _Base(BaseModel):
             TechniqueError: A field named in the parameters is not in the context.
             HierarchyError: The hierarchy or its level does not exist.
         """
+
+    @property
+    def output_type(self) -> OutputType:
+        """`text`, or `same` as the source column."""
+        return "text"
 
     @property
     def shape(self) -> str | None:
@@ -249,9 +254,49 @@ class Generalize(_Base):
     leaves: ClassVar[str] = "A small group, or one combined with other columns, can still single out; see k-anonymity."
     remains: ClassVar[str] = "Personal data as long as the record stands for one person; less identifying."
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     name: Literal["generalize"] = "generalize"
-    hierarchy: FieldName
-    level: FieldName
+    hierarchy: HierarchyReference
+    level: FieldName | None = Field(default=None, description="The level to publish; without it the search chooses.")
+    finest: FieldName | None = Field(default=None, alias="from", description="The finest level the search may choose.")
+    coarsest: FieldName = Field(default=ANY, alias="up_to", description="The coarsest level it may choose.")
+
+    @model_validator(mode="after")
+    def _level_or_bounds(self) -> Self:
+        if self.level is not None and (self.finest is not None or self.coarsest != ANY):
+            raise ValueError("`level` pins the level: leave `from` and `up_to` out, or leave out `level`")
+        return self
+
+    def rule(self, hierarchies: Hierarchies = load) -> Hierarchy:
+        """The hierarchy itself."""
+        return hierarchies(self.hierarchy) if isinstance(self.hierarchy, str) else self.hierarchy
+
+    def allowed(self, *, sealed: bool = True, hierarchies: Hierarchies = load) -> tuple[str, ...]:
+        """The levels that may be published, finest first; just one if the level is pinned.
+
+        Args:
+            sealed: Whether the field is of sensitivity high or medium, so that the value itself must never come out:
+                without `from`, the finest level is then the first above the leaf.
+            hierarchies: Where hierarchies are found by name.
+
+        Raises:
+            HierarchyError: A level does not exist, or `up_to` is finer than `from`.
+        """
+        rule = self.rule(hierarchies)
+        if self.level is not None:
+            return rule.between(self.level, self.level)
+        finest = self.finest or rule.levels[1 if sealed and rule.levels[0] == rule.leaf else 0]
+        return rule.between(finest, self.coarsest)
+
+    def at(self, level: str) -> "Generalize":
+        """This technique with the level that was chosen."""
+        return Generalize(hierarchy=self.hierarchy, level=level)
+
+    @property
+    def output_type(self) -> OutputType:
+        """`text`, but for a date hierarchy the source column's."""
+        return "text" if isinstance(self.hierarchy, str) or not self.hierarchy.keeps_type else "same"
 
     def expr(
         self,
@@ -261,24 +306,51 @@ class Generalize(_Base):
         context: Mapping[str, pl.Expr] | None = None,
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
-        """Look the label up."""
-        return hierarchies(self.hierarchy).generalize(column, self.level)
+        """What all values at the level are published as: labels, or dates cut to their period."""
+        if self.level is None:
+            raise TechniqueError("generalize: no level was chosen yet; pin `level` or let the search choose one")
+        return self.rule(hierarchies).published(column, self.level)
 
-    def vocabulary(self, hierarchies: Hierarchies = load) -> frozenset[str]:
-        """The level's labels and `*`."""
-        return hierarchies(self.hierarchy).labels(self.level)
+    def local_expr(self, column: pl.Expr, level: pl.Expr, *, hierarchies: Hierarchies = load) -> pl.Expr:
+        """What values at levels of their own are published as (local recoding): always text.
 
-    def check(self, hierarchies: Hierarchies = load) -> None:
-        """Refuse a level that does not exist, or the leaf level, which would let the value through.
+        Args:
+            column: The raw column.
+            level: For each row the level's index among the hierarchy's levels, 0 the finest; null hides the value.
+            hierarchies: Where hierarchies are found by name.
+        """
+        rule = self.rule(hierarchies)
+        labels = [pl.when(level == n).then(rule.generalize(column, name)) for n, name in enumerate(rule.levels)]
+        return pl.coalesce(labels)
+
+    def vocabulary(self, hierarchies: Hierarchies = load) -> frozenset[str] | None:
+        """The labels of the levels that may be published and `*`; None when not all are known beforehand."""
+        rule = self.output_rule(hierarchies)
+        return rule.allowed if rule.closed else None
+
+    def output_rule(self, hierarchies: Hierarchies = load) -> OutputRule:
+        """A label of one of the levels that may be published, never a finer one."""
+        return self.rule(hierarchies).output_rule(self.allowed(hierarchies=hierarchies))
+
+    def check(self, kind: str, *, sealed: bool, hierarchies: Hierarchies = load) -> None:
+        """Refuse what cannot be published or chosen.
+
+        Args:
+            kind: The field's type, as in policy files.
+            sealed: Whether the field is of sensitivity high or medium.
+            hierarchies: Where hierarchies are found by name.
 
         Raises:
             HierarchyError: No such hierarchy or level.
-            TechniqueError: The level is the leaf.
+            TechniqueError: The hierarchy does not fit the type, or the value itself would come out.
         """
-        if hierarchies(self.hierarchy).position(self.level) == 0:
+        rule = self.rule(hierarchies)
+        if kind not in rule.fits:
+            raise TechniqueError(f"generalize: {rule.title} fits fields of type {', '.join(sorted(rule.fits))}")
+        finest = self.allowed(sealed=sealed, hierarchies=hierarchies)[0]
+        if finest == rule.leaf and (sealed or self.level is not None):
             raise TechniqueError(
-                f"generalize: level {self.level!r} of hierarchy {self.hierarchy!r} is the value itself; "
-                "choose a coarser level"
+                f"generalize: level {finest!r} of {rule.title} is the value itself; choose a coarser level"
             )
 
 
@@ -478,18 +550,7 @@ class Bucket(_Base):
 
     def range_labels(self) -> tuple[str, ...]:
         """One label a range, in ascending order: whole numbers as `0-17`, others as `0.5-<1.5`."""
-        if self.labels is not None:
-            return self.labels
-        whole = all(float(edge).is_integer() for edge in self.edges)
-        labels = []
-        for low, high in pairwise(self.edges):
-            if whole:
-                labels.append(f"{int(low)}" if high - low == 1 else f"{int(low)}-{int(high) - 1}")
-            else:
-                labels.append(f"{low:g}-<{high:g}")
-        if self.open_ended:
-            labels.append(f"{self.edges[-1]:.15g}+")
-        return tuple(labels)
+        return self.labels or range_labels(self.edges, open_ended=self.open_ended)
 
     def expr(
         self,
@@ -500,12 +561,11 @@ class Bucket(_Base):
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
         """The label; null below the first edge, above a closed end, or for what is no finite number."""
-        number = column.cast(pl.Float64, strict=False)
-        number = pl.when(number.is_finite()).then(number)
+        number = finite(column)
         labels: list[str | None] = list(self.range_labels())
         if not self.open_ended:
             labels.append(None)
-        index = pl.sum_horizontal([(number >= edge).cast(pl.UInt32) for edge in self.edges])
+        index = range_index(number, self.edges)
         known = number >= self.edges[0]
         return pl.when(known).then(
             pl.lit(pl.Series(labels, dtype=pl.String)).gather(pl.when(known).then(index - 1).otherwise(0))
@@ -524,13 +584,17 @@ class Bucket(_Base):
 class Suppress(_Base):
     """Nothing of the value: null (the column may then be left out altogether), or `*` in every row."""
 
-    output_type: ClassVar[OutputType] = "same"
     guards: ClassVar[str] = "Everything: nothing of the value is published, not even whether there is one."
     leaves: ClassVar[str] = "Nothing of this column."
     remains: ClassVar[str] = "Not personal data."
 
     name: Literal["suppress"] = "suppress"
     value: Literal["*"] | None = None
+
+    @property
+    def output_type(self) -> OutputType:
+        """The source column's."""
+        return "same"
 
     def expr(
         self,
@@ -560,12 +624,16 @@ class Keep(_Base):
     """The value itself."""
 
     protects: ClassVar[bool] = False
-    output_type: ClassVar[OutputType] = "same"
     guards: ClassVar[str] = "Nothing."
     leaves: ClassVar[str] = "The value is published as it is; only for fields of sensitivity low or none."
     remains: ClassVar[str] = "As personal as the field was."
 
     name: Literal["keep"] = "keep"
+
+    @property
+    def output_type(self) -> OutputType:
+        """The source column's."""
+        return "same"
 
     def expr(
         self,
@@ -594,13 +662,17 @@ class Truncate(_Base):
     """A date or time cut to the start of its second, hour, day, week (Monday), month, quarter or year."""
 
     protects: ClassVar[bool] = False
-    output_type: ClassVar[OutputType] = "same"
     guards: ClassVar[str] = "Matching with another log by the exact time."
     leaves: ClassVar[str] = "The period stays; a value at the start of its period comes out unchanged."
     remains: ClassVar[str] = "As personal as the field was, less precise."
 
     name: Literal["truncate"] = "truncate"
     unit: Literal["second", "minute", "hour", "day", "week", "month", "quarter", "year"]
+
+    @property
+    def output_type(self) -> OutputType:
+        """The source column's."""
+        return "same"
 
     def expr(
         self,

@@ -191,9 +191,14 @@ def _dataset_problem(dataset: DatasetPolicy, datasets: dict[str, DatasetPolicy])
     for name, field in dataset.fields.items():
         if isinstance(field.technique, Generalize):
             try:
-                field.technique.check()
+                field.technique.check(field.type.value, sealed=field.sensitivity.sealed)
             except PrivacyPlatformError as error:
                 return f"fields.{name}: {error}"
+            if field.technique.level is None and not _is_searched(dataset, name):
+                return (
+                    f"fields.{name}: no search chooses the level of `generalize` here; pin `level`, or name the output "
+                    "among privacy_model.quasi_identifiers"
+                )
     if dataset.references is None:
         return None
     other = datasets.get(dataset.references.dataset)
@@ -209,6 +214,11 @@ def _dataset_problem(dataset: DatasetPolicy, datasets: dict[str, DatasetPolicy])
     if missing:
         return f"`subject.{min(missing)}` is not a field of sensitivity high or medium of {other.dataset}"
     return None
+
+
+def _is_searched(dataset: DatasetPolicy, field: str) -> bool:
+    model = dataset.privacy_model
+    return model is not None and dataset.outputs().get(field) in model.quasi_identifiers
 
 
 def _refers_to_itself(dataset: DatasetPolicy, datasets: dict[str, DatasetPolicy]) -> bool:

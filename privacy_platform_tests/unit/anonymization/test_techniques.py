@@ -21,6 +21,7 @@ from privacy_platform.anonymization.techniques import (
     Technique,
     TechniqueError,
 )
+from privacy_platform.errors import PrivacyPlatformError
 
 SECRETS = Secrets(token_key="a1" * 32, hmac_key="b2" * 32, release_salt="c3" * 32)
 PARSE = TypeAdapter(Technique).validate_python
@@ -32,6 +33,8 @@ TEXT_SPECS = [
     {"name": "hmac", "normalize": "email", "domain": "email"},
     {"name": "tokenize"},
     {"name": "generalize", "hierarchy": "city", "level": "region"},
+    {"name": "generalize", "hierarchy": {"prefix": [3, 2]}, "level": "prefix_2"},
+    {"name": "generalize", "hierarchy": {"intervals": {"domain": [0, 99], "every": [10]}}, "level": "level_1"},
     {"name": "mask", "kind": "phone"},
     {"name": "mask", "kind": "zip"},
     {"name": "mask", "kind": "ip"},
@@ -322,16 +325,110 @@ def test_generalize_by_the_packaged_hierarchy():
         "*",
         None,
     ]
-    assert apply(spec | {"level": "*"}, ["San Diego", None]) == ["*", None]
+    assert apply(spec | {"level": "*"}, ["San Diego", None]) == ["*", "*"]
 
 
 def test_generalize_refuses():
     with pytest.raises(HierarchyError, match="no level 'planet'"):
-        Generalize(hierarchy="city", level="planet").check()
-    with pytest.raises(TechniqueError, match="value itself"):
-        Generalize(hierarchy="city", level="city").check()
+        Generalize(hierarchy="city", level="planet").check("string", sealed=True)
+    for sealed in (True, False):
+        with pytest.raises(TechniqueError, match="value itself"):
+            Generalize(hierarchy="city", level="city").check("string", sealed=sealed)
     with pytest.raises(HierarchyError, match="no hierarchy 'planets'"):
         apply({"name": "generalize", "hierarchy": "planets", "level": "x"}, ["a"])
+
+
+DATES = {"date": ["day", "month", "year"]}
+ZIP = {"prefix": [3, 1]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "sealed", "levels"),
+    [
+        ({"hierarchy": "city"}, True, ("region", "country", "*")),
+        ({"hierarchy": "city"}, False, ("city", "region", "country", "*")),
+        ({"hierarchy": "city", "from": "country"}, False, ("country", "*")),
+        ({"hierarchy": "city", "up_to": "country"}, True, ("region", "country")),
+        ({"hierarchy": "city", "level": "country"}, True, ("country",)),
+        ({"hierarchy": DATES}, True, ("month", "year", "*")),
+        ({"hierarchy": DATES}, False, ("day", "month", "year", "*")),
+        ({"hierarchy": {"date": ["month"]}}, True, ("month", "*")),
+        ({"hierarchy": ZIP, "from": "prefix_3", "up_to": "prefix_1"}, True, ("prefix_3", "prefix_1")),
+    ],
+    ids=str,
+)
+def test_generalize_levels_the_search_may_choose(spec, sealed, levels):
+    technique = PARSE({"name": "generalize"} | spec)
+    assert technique.allowed(sealed=sealed) == levels
+    assert PARSE(technique.model_dump()) == technique
+    assert technique.at(levels[-1]).allowed(sealed=sealed) == levels[-1:]
+
+
+def test_generalize_publishes_at_the_level_chosen():
+    searched = PARSE({"name": "generalize", "hierarchy": ZIP})
+    with pytest.raises(TechniqueError, match="no level was chosen"):
+        searched.expr(pl.col("v"), secrets=SECRETS)
+    frame = pl.DataFrame({"v": ["92101", "92500", None, "x"], "level": [1, 2, 1, 3]})
+    chosen = frame.select(searched.at("prefix_1").expr(pl.col("v"), secrets=SECRETS))
+    assert chosen.to_series().to_list() == ["9****", "9****", None, "*"]
+    local = frame.select(searched.local_expr(pl.col("v"), pl.col("level")))
+    assert local.to_series().to_list() == ["921**", "9****", None, "*"]
+
+
+def test_generalized_dates_keep_their_type_unless_rows_differ_in_level():
+    technique = PARSE({"name": "generalize", "hierarchy": DATES})
+    assert technique.output_type == "same"
+    assert PARSE({"name": "generalize", "hierarchy": "city"}).output_type == "text"
+    frame = pl.DataFrame({"v": [date(2024, 3, 5), date(2024, 3, 5), None], "level": [1, 2, 1]})
+    assert frame.select(technique.at("month").expr(pl.col("v"), secrets=SECRETS)).to_series().to_list() == [
+        date(2024, 3, 1),
+        date(2024, 3, 1),
+        None,
+    ]
+    local = frame.select(technique.local_expr(pl.col("v"), pl.col("level"))).to_series().to_list()
+    assert local == ["2024-03", "2024", None]
+
+
+def test_generalize_leak_rule_covers_the_levels_that_may_come_out():
+    rule = PARSE({"name": "generalize", "hierarchy": "city", "from": "region"}).output_rule()
+    assert rule.closed
+    assert {"West", "United States", "*"} <= rule.allowed
+    assert "San Diego" not in rule.allowed
+    assert "West" not in PARSE({"name": "generalize", "hierarchy": "city", "level": "country"}).vocabulary()
+    codes = PARSE({"name": "generalize", "hierarchy": ZIP, "from": "prefix_3"})
+    assert codes.vocabulary() is None
+    shape = re.compile(codes.output_rule().shape)
+    assert shape.fullmatch("921**")
+    assert shape.fullmatch("9****")
+    assert not shape.fullmatch("92101")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "sealed", "message"),
+    [
+        ({"hierarchy": "city", "from": "city"}, "string", True, "value itself"),
+        ({"hierarchy": DATES, "from": "day"}, "date", True, "value itself"),
+        ({"hierarchy": DATES, "level": "day"}, "timestamp", True, "value itself"),
+        ({"hierarchy": DATES}, "string", False, "date, timestamp"),
+        ({"hierarchy": ZIP}, "number", True, "integer, string"),
+        ({"hierarchy": "city"}, "number", True, "boolean, integer, string"),
+        ({"hierarchy": {"intervals": {"domain": [0, 9], "every": [5]}}}, "date", True, "integer, number, string"),
+        ({"hierarchy": "city", "from": "country", "up_to": "region"}, "string", True, "finer"),
+        ({"hierarchy": "city", "up_to": "planet"}, "string", True, "no level"),
+    ],
+    ids=str,
+)
+def test_generalize_refuses_what_cannot_be_chosen(spec, kind, sealed, message):
+    technique = PARSE({"name": "generalize"} | spec)
+    with pytest.raises(PrivacyPlatformError, match=message):
+        technique.check(kind, sealed=sealed)
+
+
+def test_generalize_takes_a_level_or_bounds():
+    with pytest.raises(ValidationError, match="pins the level"):
+        PARSE({"name": "generalize", "hierarchy": "city", "level": "region", "up_to": "country"})
+    with pytest.raises(ValidationError, match="finest"):
+        PARSE({"name": "generalize", "hierarchy": "city", "finest": "region"})
 
 
 def test_suppress_hides_even_whether_there_was_a_value():

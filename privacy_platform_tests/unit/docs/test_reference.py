@@ -56,7 +56,7 @@ def test_technique_is_documented(technique: Any) -> None:
 
     for sentence in (technique.guards, technique.leaves, technique.remains):
         assert one_line(sentence) in words
-    for parameter in technique.model_fields.keys() - {"name"}:
+    for parameter in {field.alias or name for name, field in technique.model_fields.items()} - {"name"}:
         assert f"`{parameter}`" in words or f"`{parameter}: " in words
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from privacy_platform import settings
 from privacy_platform.errors import SettingsError
+from privacy_platform.policy.compile import published_type
 from privacy_platform.policy.load import (
     InvalidPolicy,
     PolicyError,
@@ -267,6 +268,39 @@ def test_a_refused_dataset_takes_along_what_depends_on_it(tmp_path: Path) -> Non
     assert "has no level 'street'" in messages["people"]
     assert "no dataset `people`" in messages["acts"]
     assert "no table `anonymized_acts`" in messages["counts"]
+
+
+def test_the_search_chooses_levels_of_quasi_identifiers_only(tmp_path: Path) -> None:
+    born = clear(
+        type="date", sensitivity="medium", technique={"generalize": {"hierarchy": {"date": ["month", "year"]}}}
+    )
+    people = changed(PEOPLE, put("fields/born", born))
+    assert "fields.born: no search chooses the level" in folder_of(tmp_path, people).invalid[0].message
+    searched = changed(people, put("privacy_model", {"k": 2, "quasi_identifiers": ["born"]}))
+    policy = folder_of(tmp_path, searched).datasets["people"]
+    assert published_type(policy.fields["born"]) == "date"
+
+
+@pytest.mark.parametrize(
+    ("technique", "message"),
+    [
+        ({"hierarchy": {"intervals": {"domain": [0, 9], "every": [0]}}}, "hierarchy.intervals: a width of `every`"),
+        ({"hierarchy": {"intervals": {"every": [5]}}}, "hierarchy.intervals.domain is missing"),
+        ({"hierarchy": {"date": ["decade"]}}, "hierarchy.date.periods.0: "),
+        ({"hierarchy": {"suffix": [1]}}, "hierarchy: "),
+        (
+            {"hierarchy": {"date": ["day", "year"]}, "from": "day"},
+            "level 'day' of a date hierarchy is",
+        ),
+        ({"hierarchy": {"prefix": [3]}}, "a prefix hierarchy fits fields of type integer, string"),
+    ],
+)
+def test_a_wrong_hierarchy_is_named(tmp_path: Path, technique: Document, message: str) -> None:
+    born = clear(type="date", sensitivity="medium", technique={"generalize": technique})
+    people = changed(PEOPLE, put("fields/born", born), put("privacy_model", {"k": 2, "quasi_identifiers": ["born"]}))
+    said = folder_of(tmp_path, people).invalid[0].message
+    assert said.startswith("people.yaml: fields.born")
+    assert message in said
 
 
 def test_a_good_folder_and_one_bad_file(tmp_path: Path) -> None:
