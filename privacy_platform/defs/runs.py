@@ -230,7 +230,8 @@ def _table(instance: DagsterInstance, run_id: str, definitions: dg.Definitions, 
             status, message = "failed", _failure(event.step_failure_data)
         if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
-            if evaluation.asset_key == key:
+            # A warning is a check that was not made.
+            if evaluation.asset_key == key and evaluation.severity is dg.AssetCheckSeverity.ERROR:
                 checks[evaluation.check_name] = evaluation.passed
         if event.is_step_materialization and event.asset_key == key:
             metadata = event.step_materialization_data.materialization.metadata

@@ -50,11 +50,11 @@ class ReleaseReport:
 class GateError(PrivacyPlatformError):
     """Checks failed and nothing was published; `checks` has all outcomes."""
 
-    def __init__(self, table: Table, checks: Sequence[CheckOutcome]) -> None:
+    def __init__(self, table: Table, checks: Sequence[CheckOutcome], verdict: str = "was not published") -> None:
         self.table = table
         self.checks = tuple(checks)
-        failed = "; ".join(f"{check.name}: {check.message}" for check in checks if not check.passed)
-        super().__init__(f"{table.qualified} was not published. {failed}")
+        failed = "; ".join(f"{check.name}: {check.message}" for check in checks if check.failed)
+        super().__init__(f"{table.qualified} {verdict}. {failed}")
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ def conclude(
         refuse(connection, table, run, publication.dataset, checks)
     hold_all(connection, table, upstream or {})
     rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
+    staying = sorted(set(partitions(connection, table)) - {*filled, *emptied})
+    table_rows = rows + sum(count_rows(connection, table.zone, partition_name(table, p)) for p in staying)
     swap(connection, release, filled, emptied=emptied)
     # The salt is thrown away with the release, not by a clean-up after it that may never come.
     connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, release.secret)))
@@ -134,14 +136,14 @@ def conclude(
     quarantined = _quarantine(connection, release, publication)
     for record in publication.lineage:
         lineage.record(connection, record)
-    for entry in _entries(table, run, publication, rows, filled, emptied, checks, quarantined):
+    for entry in _entries(table, run, publication, (rows, table_rows), filled, emptied, checks, quarantined):
         audit.record(connection, entry)
     connection.commit()
     return ReleaseReport(
         table=table,
         partitions=tuple(filled),
         rows=rows,
-        table_rows=count_rows(connection, table.zone, table.name),
+        table_rows=table_rows,
         checks=tuple(checks),
         statistics=dict(statistics),
         seconds=time.monotonic() - run.started,
@@ -185,7 +187,14 @@ def hold_all(connection: Connection, table: Table, pinned: Mapping[str, int]) ->
         )
 
 
-def refuse(connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]) -> None:
+def refuse(
+    connection: Connection,
+    table: Table,
+    run: Run,
+    dataset: str,
+    checks: Sequence[CheckOutcome],
+    verdict: str = "was not published",
+) -> None:
     """Drop the staged release, put the failed checks on record, and raise.
 
     Raises:
@@ -194,18 +203,26 @@ def refuse(connection: Connection, table: Table, run: Run, dataset: str, checks:
     connection.rollback()
     drop_staging(connection, table)
     for check in checks:
-        if not check.passed:
+        if check.failed:
             details = {"check": check.name, "message": check.message, **check.figures}
             audit.record(
                 connection,
                 AuditEntry(AuditAction.CHECK_FAILED, AuditOutcome.REFUSED, dataset, table.qualified, run.id, details),
             )
     connection.commit()
-    raise GateError(table, checks)
+    raise GateError(table, checks, verdict)
 
 
-def unchanged(connection: Connection, table: Table, run: Run, checks: Sequence[CheckOutcome]) -> ReleaseReport:
-    """The report of a run that found nothing new."""
+def unchanged(
+    connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]
+) -> ReleaseReport:
+    """The report of a run that found nothing new, and looked again at what stands.
+
+    Raises:
+        GateError: the standing table is not what was released.
+    """
+    if any(check.failed for check in checks):
+        refuse(connection, table, run, dataset, checks, "has nothing new, and what stands does not pass")
     rows = count_rows(connection, table.zone, table.name)
     return ReleaseReport(table, (), 0, rows, tuple(checks), {}, time.monotonic() - run.started, released=False)
 
@@ -241,7 +258,7 @@ def _entries(
     table: Table,
     run: Run,
     publication: Publication,
-    rows: int,
+    rows: tuple[int, int],
     filled: Sequence[Partition],
     emptied: Sequence[Partition],
     checks: Sequence[CheckOutcome],
@@ -253,7 +270,8 @@ def _entries(
     if quarantined:
         yield AuditEntry(AuditAction.QUARANTINE, details={"rows": quarantined}, **where)
     details = {
-        "rows": rows,
+        "rows": rows[0],
+        "table_rows": rows[1],
         "partitions": [partition.suffix for partition in filled],
         "emptied_partitions": [partition.suffix for partition in emptied],
         "checks_passed": [check.name for check in checks],

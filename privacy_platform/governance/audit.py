@@ -174,6 +174,24 @@ def entries(
         ).fetchall()
 
 
+def rows_on_record(connection: psycopg.Connection, subject_table: str) -> tuple[int, int] | None:
+    """Rows of a table after its last release, and rows erased from it since; None when no release has said so."""
+    row = connection.execute(
+        """
+        WITH released AS (
+            SELECT seq, (details ->> 'table_rows')::bigint AS rows FROM governance.privacy_audit_log
+            WHERE subject_table = %(table)s AND action = 'publish' ORDER BY seq DESC LIMIT 1
+        )
+        SELECT r.rows, (
+            SELECT coalesce(sum((e.details ->> 'rows')::bigint), 0)::bigint FROM governance.privacy_audit_log e
+            WHERE e.subject_table = %(table)s AND e.action = 'erase' AND e.outcome = 'succeeded' AND e.seq > r.seq
+        ) FROM released r
+        """,
+        {"table": subject_table},
+    ).fetchone()
+    return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
+
+
 def verify(connection: psycopg.Connection, *, anchor: AuditHead | None = None) -> AuditVerification:
     """Recompute the chain of the whole log and name the first entry that is not as it was written.
 

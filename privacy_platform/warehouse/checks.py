@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from psycopg import Connection, sql
 
 from privacy_platform.policy.model import DatasetPolicy
-from privacy_platform.policy.tables import Table
+from privacy_platform.policy.tables import Table, Zone
 from privacy_platform.warehouse.release import STAGING, Release
 from privacy_platform.warehouse.tables import count_rows, table_columns
 
@@ -33,21 +33,38 @@ DESCRIPTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """The result of one check on one release."""
+    """The result of one check on one release; `ran` is False where there was nothing to make it of."""
 
     name: str
     passed: bool
     message: str
     figures: Mapping[str, int | float | str] = field(default_factory=dict)
+    ran: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was made and did not pass."""
+        return self.ran and not self.passed
+
+
+def not_run(name: str, reason: str) -> CheckOutcome:
+    """The outcome of a check that was not made: neither passed nor failed, and never enough to publish."""
+    return CheckOutcome(name, False, f"not run: {reason}", ran=False)
+
+
+def _looked_at(target: Release | Table) -> tuple[str, str]:
+    """Schema and name of what a check looks at: a release as it is staged, or a table as it stands."""
+    return (STAGING, target.staging) if isinstance(target, Release) else (target.zone, target.name)
 
 
 def schema_check(
-    connection: Connection, release: Release, statistics: Mapping[str, int], policy: DatasetPolicy | None
+    connection: Connection, target: Release | Table, statistics: Mapping[str, int], policy: DatasetPolicy | None
 ) -> CheckOutcome:
-    """The staged columns are the policy's; the source has no others; no field's values are of another type."""
-    expected = [(column.name, column.type.value) for column in release.staged_table.columns]
-    staged = table_columns(connection, STAGING, release.staging)
-    problems = [] if staged == expected else ["the staged columns are not the policy's"]
+    """The columns are the policy's; the source has no others; no field's values are of another type."""
+    table = target.staged_table if isinstance(target, Release) else target
+    expected = [(column.name, column.type.value) for column in table.columns]
+    found = table_columns(connection, *_looked_at(target))
+    problems = [] if found == expected else [f"the columns of {'.'.join(_looked_at(target))} are not the policy's"]
     unknown = _suffixes(statistics, "unknown.")
     problems += [
         f"the source has a column `{name}` that the policy does not know; add it under fields (technique: suppress "
@@ -109,21 +126,21 @@ def reconciliation_check(figures: Mapping[str, int], *, read: str = "read") -> C
     rest = {name: count for name, count in figures.items() if name != read}
     difference = figures[read] - sum(rest.values())
     parts = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in rest.items() if count) or "0"
-    message = f"{figures[read]} read = {parts}"
+    message = f"{figures[read]} {read} = {parts}"
     if difference:
-        message = f"{figures[read]} read, but {parts}: {difference} rows are unaccounted for; report this as a bug"
+        message = f"{figures[read]} {read}, but {parts}: {difference} rows are unaccounted for; report this as a bug"
     return CheckOutcome(ROW_COUNT_RECONCILED, difference == 0, message, dict(figures))
 
 
 def tokens_check(
-    connection: Connection, release: Release, token: str, *, referred: Table | None = None
+    connection: Connection, target: Release | Table, token: str, *, referred: Table | None = None
 ) -> CheckOutcome:
-    """Every staged token is in the vault, or in the published table of the dataset referred to."""
-    target = sql.SQL("vault.subjects") if referred is None else sql.Identifier(referred.zone, referred.name)
+    """Every token is in the vault, or in the published table of the dataset referred to."""
+    known = sql.SQL("vault.subjects") if referred is None else sql.Identifier(referred.zone, referred.name)
     key = sql.Identifier("user_token" if referred is None else referred.key[0])
     row = connection.execute(
         sql.SQL("SELECT count(*) FROM {} s WHERE NOT EXISTS (SELECT 1 FROM {} t WHERE t.{} = s.{})").format(
-            sql.Identifier(STAGING, release.staging), target, key, sql.Identifier(token)
+            sql.Identifier(*_looked_at(target)), known, key, sql.Identifier(token)
         )
     ).fetchone()
     dangling = int(row[0]) if row else 0
@@ -133,10 +150,17 @@ def tokens_check(
         dangling == 0,
         f"every token is in {where}"
         if dangling == 0
-        else f"{dangling} rows have a token that is not in {where}; "
-        + ("report this as a bug" if referred is None else "materialize it first, then this table"),
+        else f"{dangling} rows have a token that is not in {where}; {_tokens_mend(target, referred)}",
         {"dangling_rows": dangling},
     )
+
+
+def _tokens_mend(target: Release | Table, referred: Table | None) -> str:
+    if isinstance(target, Table) and target.zone is Zone.RAW:
+        return "if they are of erased subjects, delete them too (docs/operations.md, Erasure); else restore the vault"
+    if isinstance(target, Table):
+        return "materialize all of this table again, so that what belongs to no known subject leaves it"
+    return "report this as a bug" if referred is None else "materialize it first, then this table"
 
 
 def suppress_small_classes(connection: Connection, release: Release, names: Sequence[str], k: int) -> int:
@@ -160,8 +184,10 @@ def suppress_small_classes(connection: Connection, release: Release, names: Sequ
     return deleted
 
 
-def k_anonymity_check(connection: Connection, release: Release, policy: DatasetPolicy, suppressed: int) -> CheckOutcome:
-    """The smallest class of the staged rows has at least k members, and no more rows were suppressed than allowed."""
+def k_anonymity_check(
+    connection: Connection, target: Release | Table, policy: DatasetPolicy, suppressed: int | None
+) -> CheckOutcome:
+    """The smallest class has at least k members, and no more rows were suppressed (None: unknown) than allowed."""
     model = policy.privacy_model
     assert model is not None  # noqa: S101 - only called with a model
     columns = sql.SQL(", ").join(map(sql.Identifier, model.quasi_identifiers))
@@ -169,10 +195,10 @@ def k_anonymity_check(connection: Connection, release: Release, policy: DatasetP
         sql.SQL(
             "SELECT coalesce(min(n), 0), count(*), coalesce(sum(n), 0) "
             "FROM (SELECT count(*) AS n FROM {} GROUP BY {}) c"
-        ).format(sql.Identifier(STAGING, release.staging), columns)
+        ).format(sql.Identifier(*_looked_at(target)), columns)
     ).fetchone()
     smallest, classes, rows = map(int, row) if row else (0, 0, 0)
-    share = suppressed / (rows + suppressed) if rows + suppressed else 0.0
+    share = suppressed / (rows + suppressed) if suppressed else 0.0
     problems = []
     if rows and smallest < model.k:
         problems.append(
@@ -186,8 +212,10 @@ def k_anonymity_check(connection: Connection, release: Release, policy: DatasetP
     return CheckOutcome(
         K_ANONYMITY,
         not problems,
-        "; ".join(problems) or f"k = {smallest} over {classes} classes, {suppressed} rows suppressed",
-        {"k": smallest, "required_k": model.k, "classes": classes, "suppressed_rows": suppressed},
+        "; ".join(problems)
+        or f"k = {smallest} over {classes} classes" + ("" if suppressed is None else f", {suppressed} rows suppressed"),
+        {"k": smallest, "required_k": model.k, "classes": classes}
+        | ({} if suppressed is None else {"suppressed_rows": suppressed}),
     )
 
 

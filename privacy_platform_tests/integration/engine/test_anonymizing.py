@@ -12,8 +12,10 @@ import pytest
 from privacy_platform.anonymization import techniques
 from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
 from privacy_platform.engine.gate import GateError, WarehouseError, releasing
-from privacy_platform.engine.release_anonymized import UpstreamMissingError
+from privacy_platform.engine.release_anonymized import UpstreamMissingError, UpstreamStaleError, check_names
 from privacy_platform.engine.sources.zone import zone_splits
+from privacy_platform.engine.stage import TaskRefusedError
+from privacy_platform.engine.standing import anonymized_again
 from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import WHOLE
@@ -201,6 +203,19 @@ def test_too_much_suppression_is_refused(world: World) -> None:
         world.anonymize(policy)
 
 
+def test_a_standing_table_that_is_k_anonymous_no_longer_is_found_out(world: World) -> None:
+    policy = k_policy("k_again", 0.0)
+    world.land(policy, world.put("people_k.jsonl", groups(10, 3)))
+    world.anonymize(policy)
+    with connect(Role.PIPELINE) as connection:
+        assert [check.failed for check in anonymized_again(connection, policy, None)] == [False] * 5
+    execute("UPDATE anonymized.anonymized_k_again SET tier = 't1' WHERE orders = 0")
+    execute("UPDATE anonymized.anonymized_k_again SET tier = 't0' WHERE orders IN (11, 12)")
+    with connect(Role.PIPELINE) as connection:
+        (failed,) = [check for check in anonymized_again(connection, policy, None) if check.failed]
+    assert failed.message == "the smallest class of tier, active has 2 rows, not 3"
+
+
 # --- references, erasure ------------------------------------------------------------------------------------------
 
 
@@ -227,6 +242,57 @@ def test_an_erased_subject_leaves_every_table(world: World) -> None:
     assert figures(report, "read", "erased", "staged") == {"read": 12, "erased": 2, "staged": 10}
     # Their raw records still stand, and are noise.
     assert len(table("raw.raw_er_people")) == 6
+
+
+def test_an_erased_subject_who_lands_again_is_a_new_one(world: World) -> None:
+    people, visits = people_policy("back_people"), visits_policy("back_visits", "back_people")
+    rows = [visit(n, 6, id=f"back-{n % 6}") for n in range(12)]
+    first, second = world.put("visits_back_1.jsonl", rows[:6]), world.put("visits_back_2.jsonl", rows[6:])
+    landing = world.put("people_back.jsonl", [person(n, id=f"back-{n}") for n in range(6)])
+    world.land(people, landing)
+    world.anonymize(people)
+    world.land(visits, first, selected=days(3))
+    world.anonymize(visits, people, selected=days(3))
+    erase(4, world, people)
+    # Known again by an event alone: their own record is noise still, and so are the events of before.
+    world.land(visits, second, selected=days(3))
+    report = world.anonymize(visits, people, selected=days(3))
+    assert figures(report, "read", "erased", "staged") == {"read": 12, "erased": 2, "staged": 10}
+    assert world.anonymize(people).statistics["erased"] == 1
+    # Landed again themselves, they are shown, and what they do from then on.
+    world.land(people, landing)
+    assert world.anonymize(people).rows == 6
+    world.land(visits, world.put("visits_back_3.jsonl", [visit(20, 6, id="back-4")]), selected=days(3))
+    report = world.anonymize(visits, people, selected=days(3))
+    assert figures(report, "read", "erased", "staged") == {"read": 13, "erased": 1, "staged": 12}
+
+
+def test_an_altered_record_is_not_taken_for_an_erased_one(world: World) -> None:
+    policy = people_policy("altered")
+    world.land(policy, world.put("people_altered.jsonl", [person(n) for n in range(3)]))
+    last = "length(sealed) - 1"
+    changed = f"UPDATE raw.raw_altered SET sealed = set_byte(sealed, {last}, get_byte(sealed, {last}) # 1)"
+    assert execute(f"{changed} WHERE orders = 1") == 1
+    with pytest.raises(TaskRefusedError, match="A sealed record of altered does not open"):
+        world.anonymize(policy)
+    assert not exists("anonymized.anonymized_altered")
+
+
+def test_events_wait_for_their_people_to_be_anonymized(world: World) -> None:
+    people, visits = people_policy("wait_people"), visits_policy("wait_visits", "wait_people")
+    world.land(people, world.put("people_wait.jsonl", [person(n) for n in range(3)]))
+    world.anonymize(people)
+    world.land(people, world.put("people_wait.jsonl", [person(n) for n in range(6)]))
+    world.land(visits, world.put("visits_wait.jsonl", [visit(n, 6) for n in range(6)]), selected=days(3))
+    with pytest.raises(UpstreamStaleError, match="materialize anonymized_wait_people first"):
+        world.anonymize(visits, people, selected=days(3))
+    assert not exists("anonymized.anonymized_wait_visits")
+    assert staging_is_empty()
+    world.anonymize(people)
+    assert figures(world.anonymize(visits, people, selected=days(3)), "staged", "suppressed") == {
+        "staged": 6,
+        "suppressed": 0,
+    }
 
 
 def test_visits_of_unknown_and_of_suppressed_people(world: World) -> None:
@@ -285,6 +351,34 @@ def test_upstream_tables_come_first(world: World) -> None:
     with pytest.raises(UpstreamMissingError, match="needs column `extra` of raw_up_people"):
         world.anonymize(changed)
     assert world.anonymize(visits, people, selected=days(1)).released is False
+
+
+@pytest.mark.parametrize(
+    ("tampering", "failing"),
+    [
+        ("DELETE FROM {} WHERE visit = 'v1'", {"row_count_reconciled"}),
+        ("UPDATE {} SET token = 'tok_' || repeat('0', 32) WHERE visit = 'v1'", {"tokens_resolve"}),
+        ("ALTER TABLE {} RENAME page TO place", {"schema_matches_policy"}),
+    ],
+)
+def test_with_nothing_new_an_altered_table_turns_the_run_red(world: World, tampering: str, failing: set[str]) -> None:
+    people = people_policy(f"al_people_{world.age}")
+    visits = visits_policy(f"al_visits_{world.age}", people.dataset)
+    world.land(people, world.put("people_al.jsonl", [person(n) for n in range(6)]))
+    world.anonymize(people)
+    world.land(visits, world.put("visits_al.jsonl", [visit(n, 6) for n in range(30)]), selected=days(3))
+    assert [check.ran for check in world.anonymize(visits, people, selected=days(9)[5:]).checks] == [False] * 4
+    world.anonymize(visits, people, selected=days(3))
+    report = world.anonymize(visits, people, selected=days(9)[5:])
+    assert report.released is False
+    outcomes = {check.name: (check.passed, check.ran) for check in report.checks}
+    assert outcomes.pop("no_raw_pii") == (False, False)
+    assert set(outcomes) == set(check_names(visits)) - {"no_raw_pii"}
+    assert set(outcomes.values()) == {(True, True)}
+    execute(tampering.format(f"anonymized.anonymized_{visits.dataset}"))
+    with pytest.raises(GateError, match="has nothing new, and what stands does not pass") as caught:
+        world.anonymize(visits, people, selected=days(9)[5:])
+    assert {check.name for check in caught.value.checks if check.failed} == failing
 
 
 def test_a_changed_policy_remakes_the_table_but_never_a_part_of_it(world: World) -> None:

@@ -7,19 +7,23 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from psycopg import Connection
 
 from privacy_platform.engine.gate import GateError
 from privacy_platform.engine.land import QUARANTINE_DATASET, sealing_keys
 from privacy_platform.engine.release_raw import NothingLandedError
 from privacy_platform.engine.stage import TaskRefusedError
 from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.tables import Partition
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.sealing import data_keys, unseal
+from privacy_platform.warehouse.release import Release, staged_partitions
 from privacy_platform.warehouse.tables import TableMismatchError
 from privacy_platform_tests.integration.engine.support import (
     START,
     World,
     days,
+    execute,
     exists,
     figures,
     people_policy,
@@ -200,6 +204,64 @@ def test_without_files_a_table_stands_or_the_mend_is_named(world: World) -> None
     report = world.land(policy)
     assert (report.released, report.table_rows) == (False, 1)
     assert all(check.passed for check in report.checks)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "failing"),
+    [
+        ("DELETE FROM raw.raw_{} WHERE orders = 1", {"row_count_reconciled"}),
+        ("UPDATE raw.raw_{} SET token = 'tok_' || repeat('0', 32) WHERE orders = 1", {"tokens_resolve"}),
+        ("ALTER TABLE raw.raw_{} RENAME tier TO stage", {"schema_matches_policy"}),
+    ],
+)
+def test_with_nothing_new_an_altered_table_turns_the_run_red(world: World, tampering: str, failing: set[str]) -> None:
+    policy = people_policy(f"land_altered_{world.age}")
+    world.land(policy, world.put("people_altered.jsonl", [person(n) for n in range(5)]))
+    assert all(check.passed for check in world.land(policy).checks)
+    execute(tampering.format(policy.dataset))
+    with pytest.raises(GateError, match="has nothing new, and what stands does not pass") as caught:
+        world.land(policy)
+    assert {check.name for check in caught.value.checks if check.failed} == failing
+    assert {details["check"] for _, _, details in world.actions()} == failing
+
+
+def test_an_erasure_on_record_explains_the_missing_rows(world: World) -> None:
+    policy = people_policy("land_erased")
+    world.land(policy, world.put("people_erased.jsonl", [person(n, id=f"leaving-{n}") for n in range(5)]))
+    ((token,),) = query("DELETE FROM raw.raw_land_erased WHERE orders = 3 RETURNING token")
+    execute("DELETE FROM vault.subjects WHERE user_token = %s", token)
+    with pytest.raises(GateError, match="4 rows stand, 5 were released and 0 erasures are on record"):
+        world.land(policy)
+    execute(
+        "INSERT INTO governance.privacy_audit_log (action, subject_table, outcome, details) "
+        "VALUES ('erase', 'raw.raw_land_erased', 'succeeded', '{\"rows\": 1}')"
+    )
+    assert all(check.passed for check in world.land(policy).checks)
+
+
+def test_a_standing_record_that_is_lost_is_not_taken_for_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = people_policy("land_lost")
+    world.land(policy, world.put("people_lost.jsonl", [person(n) for n in range(5)]))
+    execute(
+        "CREATE OR REPLACE FUNCTION staging.lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+    )
+
+    def losing(connection: Connection, release: Release) -> list[Partition]:
+        filled = staged_partitions(connection, release)
+        name = release.partition(filled[0])
+        connection.execute(
+            f'CREATE TRIGGER lose BEFORE INSERT ON staging."{name}" FOR EACH ROW WHEN (NEW.orders = 3) '
+            "EXECUTE FUNCTION staging.lose()"
+        )
+        return filled
+
+    monkeypatch.setattr("privacy_platform.engine.release_raw.staged_partitions", losing)
+    before = table("raw.raw_land_lost")
+    with pytest.raises(GateError, match=r"row_count_reconciled: 5 standing, but 3 kept \+ 1 replaced: 1 rows"):
+        world.land(policy, world.put("people_lost.jsonl", [person(1)]))
+    assert table("raw.raw_land_lost") == before
 
 
 def test_days_are_landed_as_selected_and_the_rest_later(world: World) -> None:
