@@ -1,8 +1,8 @@
 """The anonymizing task: a split of a raw table becomes published rows in a staging table.
 
 Read with the subjects' salts → unseal → kernels of the policy → look for leaks on exactly the rows that are copied.
-A record whose subject has been erased has no key and is left out; one whose subject is unknown, or was suppressed from
-the table this one refers to, follows the policy.
+A record whose subject has been erased has no key, or was sealed under an earlier one, and is left out; one whose
+subject is unknown, or was suppressed from the table this one refers to, follows the policy.
 """
 
 import io
@@ -24,11 +24,12 @@ from privacy_platform.policy.compile import SEALED, anonymized_table
 from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy, SourceType
 from privacy_platform.policy.tables import ColumnType
 from privacy_platform.vault.keyring import Keyring, load_keyring
-from privacy_platform.vault.sealing import SealError, data_keys, unseal
+from privacy_platform.vault.sealing import SealError, data_keys, rekeyed, unseal
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
 
-_SALT, _VERSION, _KNOWN, _SHOWN, _SUBJECT = "__salt", "__version", "__known", "__shown", "__subject"
+_SALT, _VERSION, _KEY = "__salt", "__version", "__key"
+_KNOWN, _SHOWN, _SUBJECT = "__known", "__shown", "__subject"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class AnonymizeTask:
     run_id: str
     anonymized_at: datetime
     reference: DatasetPolicy | None = None
+    reference_behind: bool = False
 
     def __call__(self, split: ZoneSplit) -> Statistics:
         """Anonymize one split; returns its counts."""
@@ -91,20 +93,33 @@ class AnonymizeTask:
         secrets: Secrets,
         statistics: Statistics,
     ) -> None:
-        alive = batch.filter(pl.col(_SALT).is_not_null())
+        alive = self._alive(batch, keyring)
         statistics["erased"] += batch.height - alive.height
         alive = self._refer(alive, f"{split.schema}.{split.relation}", copy, statistics)
         if alive.is_empty():
             return
-        raw = opened(self.policy, alive, keyring)
+        raw = opened(self.policy, alive)
         if self.reference and self.policy.subject_fields():
-            raw = raw.hstack(subject_values(self.policy, self.reference, alive, keyring))
+            raw = raw.hstack(subject_values(self.policy, self.reference, alive))
         published = transformed(self.policy, raw, secrets).with_columns(
             pl.lit(self.anonymized_at, dtype=pl.Datetime("us", "UTC")).alias(ANONYMIZED_AT)
         )
         statistics.update(leaks(self.policy, raw, published))
         copy.copy(self.release.staging, published)
         statistics["staged"] += published.height
+
+    def _alive(self, batch: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
+        """The records that have a key and were sealed under it; the others are of erased subjects.
+
+        A subject who was erased and landed again has a new key, under which the old records are noise. So is the
+        subject's own record until it lands again: without its values free text cannot be scrubbed of them.
+        """
+        alive = batch.filter(pl.col(_SALT).is_not_null())
+        alive = alive.with_columns(data_keys(alive[_SALT], alive[_VERSION], sealing_keys(keyring)).alias(_KEY))
+        for sealed in (SEALED, _SUBJECT):
+            if sealed in alive.columns:
+                alive = alive.filter(~rekeyed(alive[sealed], alive[_KEY]))
+        return alive
 
     def _refer(self, batch: pl.DataFrame, source: str, copy: CopyOnce, statistics: Statistics) -> pl.DataFrame:
         rule = self.policy.references
@@ -118,7 +133,9 @@ class AnonymizeTask:
             copy.copy(self.release.quarantine, self._unknown(unknown, source))
             statistics["quarantined"] += unknown.height
         kept = batch.filter(shown)
-        statistics["suppressed"] += batch.filter(pl.col(_KNOWN) & ~pl.col(_SHOWN)).height
+        # Subjects that landed after the published table was made may only be waiting for it to be made again.
+        reason = "waiting" if self.reference_behind else "suppressed"
+        statistics[reason] += batch.filter(pl.col(_KNOWN) & ~pl.col(_SHOWN)).height
         return kept
 
     def _unknown(self, rows: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -150,16 +167,14 @@ def record_of(policy: DatasetPolicy) -> pl.Expr:
     return pl.col(policy.token_column if policy.key == policy.subject else policy.key)
 
 
-def opened(policy: DatasetPolicy, batch: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
+def opened(policy: DatasetPolicy, batch: pl.DataFrame) -> pl.DataFrame:
     """The records with their sealed fields in clear, in the policy's types."""
     records = batch.select(record_of(policy)).to_series()
-    personal = _unsealed(policy, batch[SEALED], _keys(batch, keyring), records)
+    personal = _unsealed(policy, batch[SEALED], batch[_KEY], records)
     return pl.concat([batch.select(policy.token_column, *policy.clear_fields()), personal], how="horizontal")
 
 
-def subject_values(
-    policy: DatasetPolicy, reference: DatasetPolicy, batch: pl.DataFrame, keyring: Keyring
-) -> pl.DataFrame:
+def subject_values(policy: DatasetPolicy, reference: DatasetPolicy, batch: pl.DataFrame) -> pl.DataFrame:
     """The subjects' own values that free text must be scrubbed of, one row a record, columns `subject.<field>`.
 
     A subject's record in the referenced dataset is sealed under the same key as the records of this one.
@@ -167,7 +182,7 @@ def subject_values(
     token = policy.token_column
     people = batch.filter(pl.col(_SUBJECT).is_not_null()).unique(token)
     wanted = policy.subject_fields()
-    values = _unsealed(reference, people[_SUBJECT], _keys(people, keyring), people[token]).select(
+    values = _unsealed(reference, people[_SUBJECT], people[_KEY], people[token]).select(
         pl.col(name).cast(pl.String).alias(f"{SUBJECT_PREFIX}{name}") for name in wanted
     )
     return (
@@ -175,10 +190,6 @@ def subject_values(
         .join(values.with_columns(people[token]), on=token, how="left", maintain_order="left")
         .drop(token)
     )
-
-
-def _keys(batch: pl.DataFrame, keyring: Keyring) -> pl.Series:
-    return data_keys(batch[_SALT], batch[_VERSION], sealing_keys(keyring))
 
 
 def _unsealed(policy: DatasetPolicy, sealed: pl.Series, keys: pl.Series, records: pl.Series) -> pl.DataFrame:

@@ -51,10 +51,6 @@ class UpstreamMissingError(PrivacyPlatformError):
     """A table this one is made from does not exist yet."""
 
 
-class UpstreamStaleError(PrivacyPlatformError):
-    """A table this one is made from has not followed its own source yet; another run may be about to."""
-
-
 def release_anonymized(
     spark: Callable[[], SparkSession],
     policy: DatasetPolicy,
@@ -74,7 +70,6 @@ def release_anonymized(
 
     Raises:
         UpstreamMissingError: the raw table, or the table referred to, was never materialized.
-        UpstreamStaleError: the subjects referred to have landed anew and were not anonymized since.
         GateError: a check failed.
     """
     table, raw = anonymized_table(policy), raw_table(policy)
@@ -99,11 +94,11 @@ def release_anonymized(
         check_keyring(connection, keyring)
         joined = upstream[1:]
         pinned = pin(connection, {raw: standing} | {other: partitions(connection, other) for other in joined})
-        if reference:  # after pinning: what is released from now on is noticed in the end
-            _require_current(connection, table, reference)
+        # After pinning: what is released from now on is noticed in the end.
+        behind = reference is not None and _is_behind(connection, reference)
         splits = zone_splits(connection, raw, standing, parallelism=parallelism())
         connection.commit()
-        task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference)
+        task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
         statistics = total(run_stage(spark(), splits, task)) if splits else Statistics()
         if policy.privacy_model:
             statistics["suppressed_for_k"] = suppress_small_classes(
@@ -158,28 +153,31 @@ def _require(connection: Connection, table: Table, upstream: Sequence[Table]) ->
             )
 
 
-def _require_current(connection: Connection, table: Table, reference: DatasetPolicy) -> None:
-    """The subjects referred to were anonymized since they landed last.
-
-    Otherwise records of subjects who only wait to be anonymized would be left out like those of suppressed ones. They
-    could be counted apart, but the days of a partitioned table are rarely made again: what is asked for is refused
-    rather than published with a gap that one more command would have closed.
-    """
-    last = {}
-    for other in (raw_table(reference), anonymized_table(reference)):
-        records = lineage.entries(connection, target=other.qualified, limit=1)
-        last[other.name] = records[0].lineage_id if records else 0
-    (landed, when_landed), (shown, when_shown) = last.items()
-    if when_landed > when_shown:
-        raise UpstreamStaleError(
-            f"{table.name} needs {shown}, and {landed} was released after it: materialize {shown} first."
-        )
+def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
+    """Whether the subjects referred to have landed since they were anonymized last."""
+    landed, shown = (
+        lineage.entries(connection, target=table.qualified, limit=1)
+        for table in (raw_table(reference), anonymized_table(reference))
+    )
+    return bool(landed) and (not shown or landed[0].lineage_id > shown[0].lineage_id)
 
 
 def check_names(policy: DatasetPolicy) -> tuple[str, ...]:
     """The checks an anonymized table goes through."""
     names = ("schema_matches_policy", "no_raw_pii", "row_count_reconciled", "tokens_resolve")
     return (*names, "k_anonymity") if policy.privacy_model else names
+
+
+def _waiting(reference: DatasetPolicy) -> str:
+    """What to do about records of subjects that have landed but are not in the published table yet.
+
+    They are left out and not refused: to land people again, the same ones or others, must not stop their records. Nor
+    are they counted as suppressed, which would be for good. Those suppressed by the last release are among them, since
+    the new records may not be.
+    """
+    raw, shown = raw_table(reference).name, anonymized_table(reference).name
+    older = f"; those waiting are of subjects not in {shown}, which is older than {raw}"
+    return f"{older}: materialize {shown}, then this again"
 
 
 def _referred(policy: DatasetPolicy, reference: DatasetPolicy | None) -> Table | None:
@@ -205,7 +203,9 @@ def _checks(
                 "quarantined": statistics["quarantined"],
                 "suppressed": statistics["suppressed"] + statistics["suppressed_for_k"],
                 "erased": statistics["erased"],
-            }
+                "waiting": statistics["waiting"],
+            },
+            remark=_waiting(reference) if reference and statistics["waiting"] else "",
         ),
         tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference)),
     ]

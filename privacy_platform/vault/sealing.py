@@ -1,8 +1,11 @@
 """Sealing: AES-256-GCM (NIST SP 800-38D) under a key that belongs to one data subject.
 
 The data key is HMAC-SHA256(sealing key of the version, the subject's salt), derived for a whole batch at once; it is
-stored nowhere. A sealed value is nonce (12 bytes) ‖ ciphertext ‖ tag (16 bytes), and its associated data names the
-dataset and the record, so that a value moved to another record does not open.
+stored nowhere. A sealed value is format (1 byte) ‖ key check (4 bytes) ‖ nonce (12 bytes) ‖ ciphertext ‖ tag (16
+bytes), and its associated data names the dataset and the record, so that a value moved to another record does not open.
+
+The key check is a digest of the data key. It tells a value whose subject was erased and came back, with a new salt and
+so a new key, from one that was altered: the first is noise by design, the second an alarm.
 """
 
 import os
@@ -18,6 +21,10 @@ from privacy_platform.errors import PrivacyPlatformError
 
 SALT_BYTES = 32
 _NONCE_BYTES = 12
+_FORMAT = b"\x01"
+_CHECK_BYTES = 4
+_HEAD_BYTES = len(_FORMAT) + _CHECK_BYTES
+_LEAST_BYTES = _HEAD_BYTES + _NONCE_BYTES + 16
 _REPEATS_THAT_PAY = 4
 
 
@@ -60,7 +67,28 @@ def seal(payloads: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: s
     nonces = [noise[start : start + _NONCE_BYTES] for start in range(0, len(noise), _NONCE_BYTES)]
     texts = payloads.cast(pl.Binary).to_list()
     sealed = map(AESGCM.encrypt, _ciphers(keys), nonces, texts, _associated(records, dataset))
-    return pl.Series("sealed", list(map(concat, nonces, sealed)), dtype=pl.Binary)
+    heads = map(concat, _heads(keys).to_list(), nonces)
+    return pl.Series("sealed", list(map(concat, heads, sealed)), dtype=pl.Binary)
+
+
+def rekeyed(sealed: pl.Series, keys: pl.Series) -> pl.Series:
+    """Where a value is whole but was sealed under another key than the one given: its subject was erased since.
+
+    False where either is null. One altered value in 2**32 could pass for such a one; who alters the key check itself
+    can make it, as who can write the table could delete the record.
+    """
+    value = pl.col("sealed").bin
+    whole = (value.head(len(_FORMAT)) == _FORMAT) & (value.size() >= _LEAST_BYTES)
+    differs = value.head(_HEAD_BYTES) != pl.col("head")
+    values = pl.DataFrame({"sealed": sealed, "head": _heads(keys)})
+    return values.select((whole & differs).fill_null(False).alias("rekeyed")).to_series()
+
+
+def _heads(keys: pl.Series) -> pl.Series:
+    """What every value sealed under each key begins with: format and key check."""
+    digest = pl.col("key").chash.hmac_sha256(key="privacy-platform/key check")  # type: ignore[attr-defined]
+    head = pl.lit(_FORMAT.hex()) + digest.str.head(2 * _CHECK_BYTES)
+    return pl.DataFrame({"key": keys}, schema={"key": pl.Binary}).select(head.str.decode("hex")).to_series()
 
 
 def unseal(sealed: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: str) -> list[bytes]:
@@ -69,9 +97,11 @@ def unseal(sealed: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: s
     Raises:
         SealError: one of them was altered, moved to another record, or sealed under another key.
     """
-    nonces = sealed.bin.head(_NONCE_BYTES).to_list()
-    texts = sealed.bin.slice(_NONCE_BYTES).to_list()
+    nonces = sealed.bin.slice(_HEAD_BYTES, _NONCE_BYTES).to_list()
+    texts = sealed.bin.slice(_HEAD_BYTES + _NONCE_BYTES).to_list()
     try:
+        if not (sealed.bin.head(_HEAD_BYTES) == _heads(keys)).all():
+            raise InvalidTag
         return list(map(AESGCM.decrypt, _ciphers(keys), nonces, texts, _associated(records, dataset)))
     except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
         raise SealError(

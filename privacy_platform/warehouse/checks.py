@@ -121,15 +121,15 @@ def raw_pii_check(policy: DatasetPolicy, statistics: Mapping[str, int], scanned:
     )
 
 
-def reconciliation_check(figures: Mapping[str, int], *, read: str = "read") -> CheckOutcome:
-    """`read` equals the sum of everything else: where each row went."""
+def reconciliation_check(figures: Mapping[str, int], *, read: str = "read", remark: str = "") -> CheckOutcome:
+    """`read` equals the sum of everything else: where each row went; `remark` ends the message."""
     rest = {name: count for name, count in figures.items() if name != read}
     difference = figures[read] - sum(rest.values())
     parts = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in rest.items() if count) or "0"
     message = f"{figures[read]} {read} = {parts}"
     if difference:
         message = f"{figures[read]} {read}, but {parts}: {difference} rows are unaccounted for; report this as a bug"
-    return CheckOutcome(ROW_COUNT_RECONCILED, difference == 0, message, dict(figures))
+    return CheckOutcome(ROW_COUNT_RECONCILED, difference == 0, message + remark, dict(figures))
 
 
 def tokens_check(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from privacy_platform.vault.sealing import SALT_BYTES, SealError, data_keys, new_salts, seal, unseal
+from privacy_platform.vault.sealing import SALT_BYTES, SealError, data_keys, new_salts, rekeyed, seal, unseal
 
 SEALING_KEYS = {1: "11" * 32, 2: "22" * 32}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -29,7 +29,7 @@ def test_what_was_sealed_opens(rows: list[tuple[str, str, int]]) -> None:
     keys = keys_for(versions)  # type: ignore[arg-type]
     sealed = seal(texts(payloads), keys, texts(records), dataset="d")  # type: ignore[arg-type]
     assert unseal(sealed, keys, texts(records), dataset="d") == [p.encode() for p in payloads]  # type: ignore[arg-type, union-attr]
-    assert [len(s) - len(p.encode()) for s, p in zip(sealed, payloads, strict=True)] == [28] * len(rows)  # type: ignore[union-attr]
+    assert [len(s) - len(p.encode()) for s, p in zip(sealed, payloads, strict=True)] == [33] * len(rows)  # type: ignore[union-attr]
 
 
 @given(TEXTS, st.data())
@@ -59,6 +59,30 @@ def test_a_value_belongs_to_its_record_dataset_and_subject(record: str, other: s
         assert "secret" not in str(caught.value)
 
 
+@given(TEXTS, st.data())
+def test_a_value_under_an_earlier_key_is_told_from_an_altered_one(payload: str, data: st.DataObject) -> None:
+    keys, others, record = keys_for([1]), keys_for([1]), texts(["r"])
+    sealed = seal(texts([payload]), keys, record, dataset="d")
+    assert rekeyed(sealed, others).to_list() == [True]
+    assert rekeyed(sealed, keys).to_list() == [False]
+    (value,) = sealed
+    flipped = bytearray(value)
+    # All but the key check itself: it is what tells.
+    position = data.draw(st.sampled_from([0, *range(5, len(value))]))
+    flipped[position] ^= 1 << data.draw(st.integers(0, 7))
+    for broken in (bytes(flipped), value[: min(position, 32)]):
+        altered = pl.Series([broken], dtype=pl.Binary)
+        assert rekeyed(altered, keys).to_list() == [False]
+        with pytest.raises(SealError, match="does not open"):
+            unseal(altered, keys, record, dataset="d")
+
+
+def test_what_is_missing_was_not_sealed_under_another_key() -> None:
+    none = pl.Series([None], dtype=pl.Binary)
+    assert rekeyed(none, keys_for([1])).to_list() == [False]
+    assert rekeyed(seal(texts(["x"]), keys_for([1]), texts(["r"]), dataset="d"), none).to_list() == [False]
+
+
 def test_one_bad_value_among_good_ones_fails_the_batch() -> None:
     keys, records = keys_for([1, 1, 1]), texts(["a", "b", "c"])
     sealed = seal(texts(["x", "y", "z"]), keys, records, dataset="d")
@@ -71,7 +95,7 @@ def test_equal_payloads_are_sealed_differently() -> None:
     keys = pl.Series([key] * 50, dtype=pl.Binary)
     sealed = seal(texts(["same"] * 50), keys, texts(["r"] * 50), dataset="d")
     assert sealed.n_unique() == 50
-    assert pl.Series([value[:12] for value in sealed], dtype=pl.Binary).n_unique() == 50
+    assert pl.Series([value[5:17] for value in sealed], dtype=pl.Binary).n_unique() == 50
 
 
 def test_the_data_key_is_an_hmac_of_the_salt() -> None:
