@@ -56,10 +56,10 @@ def release_aggregate(
         open_staging(connection, release)
         pinned = pin(connection, {source: partitions(connection, source) for source in sources})
         frames = [_frame(spark(), connection, source, _used(policy, source)) for source in sources]
-        read = count_rows(connection, sources[0].zone, sources[0].name)
+        read = {source: count_rows(connection, source.zone, source.name) for source in sources}
         connection.commit()
         groups = aggregate(policy, frames[0], frames[1] if policy.join else None)
-        statistics = Statistics(read=read)
+        statistics = Statistics(read=read[sources[0]])
         statistics.update(_stage(release, groups, policy))
         with indexing(release, (WHOLE,)):
             published = staged_rows(connection, release)
@@ -82,7 +82,7 @@ def release_aggregate(
                     source=source.qualified,
                     target=table.qualified,
                     transformation=f"aggregate: groups of at least {policy.minimum_group_size} people",
-                    records_in=count_rows(connection, source.zone, source.name),
+                    records_in=read[source],
                     records_out=published,
                     run_id=run.id,
                     column_lineage=column_lineage(table),

@@ -1,6 +1,6 @@
 """Releasing an anonymized table: raw records in, through the policy's kernels, past the gate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from psycopg import Connection
@@ -44,7 +44,7 @@ from privacy_platform.warehouse.checks import (
     tokens_check,
 )
 from privacy_platform.warehouse.release import Release, indexing, open_staging, staged_partitions
-from privacy_platform.warehouse.tables import partition_name, partitions, table_columns
+from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
 
 
 class UpstreamMissingError(PrivacyPlatformError):
@@ -96,6 +96,7 @@ def release_anonymized(
         pinned = pin(connection, {raw: standing} | {other: partitions(connection, other) for other in joined})
         # After pinning: what is released from now on is noticed in the end.
         behind = reference is not None and _is_behind(connection, reference)
+        looked_up = {other: count_rows(connection, other.zone, other.name) for other in joined}
         splits = zone_splits(connection, raw, standing, parallelism=parallelism())
         connection.commit()
         task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
@@ -111,18 +112,7 @@ def release_anonymized(
             connection.commit()
         publication = Publication(
             dataset=policy.dataset,
-            lineage=tuple(
-                LineageRecord(
-                    source=source.qualified,
-                    target=table.qualified,
-                    transformation=f"anonymize: policy {policy.dataset}",
-                    records_in=statistics["read"],
-                    records_out=staged_rows(connection, release),
-                    run_id=run.id,
-                    column_lineage=column_lineage(table),
-                )
-                for source in (raw,)
-            ),
+            lineage=tuple(_arrows(connection, policy, release, run, {raw: statistics["read"]} | looked_up)),
             quarantine_stage="anonymizing",
             quarantine_sources=tuple(f"raw.{partition_name(raw, partition)}" for partition in standing),
             keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
@@ -160,6 +150,24 @@ def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
         for table in (raw_table(reference), anonymized_table(reference))
     )
     return bool(landed) and (not shown or landed[0].lineage_id > shown[0].lineage_id)
+
+
+def _arrows(
+    connection: Connection, policy: DatasetPolicy, release: Release, run: Run, read: Mapping[Table, int]
+) -> Iterator[LineageRecord]:
+    """An arrow from every table read, with its rows: columns come from the raw one, the others say which rows."""
+    written = staged_rows(connection, release)
+    for source, rows in read.items():
+        own = source == raw_table(policy)
+        yield LineageRecord(
+            source=source.qualified,
+            target=release.table.qualified,
+            transformation=f"anonymize: policy {policy.dataset}" if own else f"look up {policy.subject}",
+            records_in=rows,
+            records_out=written,
+            run_id=run.id,
+            column_lineage=column_lineage(release.table) if own else {},
+        )
 
 
 def check_names(policy: DatasetPolicy) -> tuple[str, ...]:

@@ -456,6 +456,23 @@ def test_what_a_dead_run_left_is_cleared_by_the_next(landed: World) -> None:
     assert staging_is_empty()
 
 
+def test_lineage_has_an_arrow_from_every_table_that_was_read(world: World) -> None:
+    people, visits = people_policy("ar_people"), visits_policy("ar_visits", "ar_people")
+    world.land(people, world.put("people_ar.jsonl", [person(n) for n in range(6)]))
+    world.anonymize(people)
+    world.land(visits, world.put("visits_ar.jsonl", [visit(n, 6) for n in range(30)]), selected=days(3))
+    world.anonymize(visits, people, selected=days(2))
+    arrows = query(
+        "SELECT source, records_in, records_out, column_lineage <> '{}' FROM governance.data_lineage "
+        "WHERE target = 'anonymized.anonymized_ar_visits' ORDER BY source"
+    )
+    assert arrows == [
+        ("anonymized.anonymized_ar_people", 6, 20, False),
+        ("raw.raw_ar_people", 6, 20, False),
+        ("raw.raw_ar_visits", 20, 20, True),
+    ]
+
+
 def test_lineage_and_audit_tell_what_was_published(landed: World) -> None:
     landed.anonymize(BASE)
     run = landed.runs[-1]
