@@ -455,23 +455,37 @@ def db_url(role: Annotated[Role, typer.Option(help="Whose connection.")] = Role.
 
 
 @command(audit_app, "verify")
-def audit_verify(as_json: Json = False) -> None:
+def audit_verify(
+    head: Annotated[
+        str | None,
+        typer.Option(help="A head kept elsewhere: HASH@ROW, or a file of heads, which then gets the new one."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Recompute the chain of the audit log; exit 1 when an entry was changed, removed or reordered."""
-    from privacy_platform.governance.audit import verify
+    from privacy_platform.governance.audit import AuditHead, keep_head, kept_head, verify
     from privacy_platform.warehouse.connection import connect
     from privacy_platform.warehouse.migrations import ensure_warehouse
 
+    file = Path(head) if head and "@" not in head else None
+    anchor = kept_head(file) if file else AuditHead.parse(head) if head else None
     ensure_warehouse()
     with connect(Role.COMPLIANCE) as connection:
-        result = verify(connection)
+        result = verify(connection, anchor=anchor)
+    if file and result.ok:
+        keep_head(file, result.head)
     if as_json:
         show_json(
             {"ok": result.ok, "entries": result.entries, "problem": result.problem, "seq": result.seq,
-             "head": {"seq": result.head.seq, "hash": result.head.hash.hex()}}
+             "head": {"seq": result.head.seq, "hash": result.head.hash.hex()},
+             "since": str(anchor) if anchor else None}
         )  # fmt: skip
     elif result.ok:
-        out.print(f"The audit log is whole: {result.entries:,} entries, head {result.head.hash.hex()[:16]}….")
-        out.print("Keep the head elsewhere: it proves later that nothing before it was rewritten.")
+        since = f", and nothing was cut off or rewritten since entry {anchor.seq}" if anchor else ""
+        out.print(f"The audit log is whole: {result.entries:,} entries{since}. Its head:")
+        sys.stdout.write(f"{result.head}\n")
+        if not head:
+            out.print("Keep it elsewhere and give it back as --head: it proves that nothing before it was rewritten.")
     else:
         err.print(f"[bold red]Entry {result.seq} of the audit log is {result.problem}.[/]")
     if not result.ok:

@@ -11,15 +11,19 @@ follows short. Under REPEATABLE READ a concurrent writer makes `record` fail wit
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Jsonb
+
+from privacy_platform.errors import PrivacyPlatformError
 
 GENESIS = bytes(32)
 _DOMAIN = b"privacy_platform.audit.v1|"
@@ -91,6 +95,42 @@ class AuditHead(NamedTuple):
 
     seq: int
     hash: bytes
+
+    def __str__(self) -> str:
+        """`HASH@ROW`, as `parse` reads it."""
+        return f"{self.hash.hex()}@{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> "AuditHead":
+        """The head that `text` names as `HASH@ROW`: 64 hexadecimal digits and the number of the entry.
+
+        Raises:
+            AuditHeadError: it names none.
+        """
+        found = re.fullmatch(r"([0-9a-f]{64})@([1-9][0-9]{0,17})", text.strip())
+        if found is None:
+            raise AuditHeadError("A head of the audit log is HASH@ROW, as `audit verify` prints it, or a file of such.")
+        return cls(int(found[2]), bytes.fromhex(found[1]))
+
+
+def kept_head(path: Path) -> AuditHead | None:
+    """The latest head kept in a file of heads, one a line; None when it is empty.
+
+    Raises:
+        AuditHeadError: the last line is not a head.
+    """
+    lines = path.read_text(encoding="utf-8").split()
+    return AuditHead.parse(lines[-1]) if lines else None
+
+
+def keep_head(path: Path, head: AuditHead) -> None:
+    """Add a head to a file of heads."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{head}\n")
+
+
+class AuditHeadError(PrivacyPlatformError):
+    """What was given is not a head of the audit log."""
 
 
 class AuditProblem(StrEnum):

@@ -116,6 +116,8 @@ ERRORS = {
     "no such policy file": (("policy", "check", "/no/such/file.yaml"), "file.yaml"),
     "events without users": (("generate", "--users", "0", "--events", "5"), "users"),
     "a negative seed": (("generate", "--users", "1", "--events", "0", "--seed", "-1"), "seed"),
+    "a head that is none": (("audit", "verify", "--head", "beef@1"), "HASH@ROW"),
+    "a file of heads that is not there": (("audit", "verify", "--head", "/no/such/heads"), "/no/such/heads"),
     "keys twice": (("keys", "init"), "keyring"),
     "a policy folder that is none": (("policy", "check", "--json"), "PRIVACY_PLATFORM_POLICIES"),
     "a database that is none": (("audit", "verify"), "PRIVACY_PLATFORM_DATABASE_URL"),
@@ -204,6 +206,26 @@ def test_audit_verify_finds_what_a_superuser_did(home: Home, kind: str) -> None:
         done = home.run("audit", "verify", code=1)
         assert f"Entry {seq}" in done.stderr
     assert home.json("audit", "verify")["ok"] is True
+
+
+def test_a_kept_head_finds_what_was_cut_off_with_its_head(home: Home, tmp_path: Path) -> None:
+    heads = tmp_path / "heads"
+    heads.touch()
+    assert home.json("audit", "verify", "--head", str(heads))["since"] is None
+    (kept,) = heads.read_text(encoding="utf-8").split()
+    assert home.run("audit", "verify", "--head", kept).stdout.split("Its head:")[1].split() == [kept]
+    log, head = "governance.privacy_audit_log", "governance.audit_head"
+    cut = (
+        f"DELETE FROM {log} WHERE seq > 5; UPDATE {head} h SET seq = l.seq, hash = l.hash FROM {log} l WHERE l.seq = 5"
+    )
+    back = f"UPDATE {head} h SET seq = l.seq, hash = l.hash FROM {log} l WHERE l.seq = (SELECT max(seq) FROM {log})"
+    with _tampering(home, cut, back):
+        assert home.json("audit", "verify")["ok"] is True  # nothing in the database can tell
+        for given in (kept, str(heads)):
+            document = home.json("audit", "verify", "--head", given, code=1)
+            assert (document["ok"], document["seq"], document["problem"]) == (False, 6, "missing")
+    assert home.json("audit", "verify", "--head", str(heads))["since"] == kept
+    assert len(heads.read_text(encoding="utf-8").split()) == 2
 
 
 def test_help_names_every_command(home: Home) -> None:
