@@ -35,8 +35,11 @@ __all__ = [
     "Measured",
     "MeasuredSensitive",
     "classes_of",
+    "distances",
     "failing",
     "measure",
+    "suppressible",
+    "undiverse",
     "unpublishable",
 ]
 
@@ -171,6 +174,11 @@ def unpublishable(classes: Classes, requirements: Requirements) -> npt.NDArray[n
     return out
 
 
+def suppressible(records: int, requirements: Requirements) -> int:
+    """How many of the records may be suppressed. A limit of 0.29 allows 29 of 100, whatever 0.29 is in binary."""
+    return math.floor(records * requirements.suppression_limit + TOLERANCE)
+
+
 def measure(
     groups: npt.NDArray[np.int64],
     n_groups: int,
@@ -205,8 +213,8 @@ def measure(
             entropy_l=float(np.exp(_entropy(cells, classes.counts)[there].min())),
             recursive_l=l_asked,
             recursive_c=float(ratio.max()),
-            t_equal=float(_distance(cells, classes.counts, "equal").max()),
-            t_ordered=float(_distance(cells, classes.counts, "ordered").max()),
+            t_equal=float(distances(cells, classes.counts, "equal").max()),
+            t_ordered=float(distances(cells, classes.counts, "ordered").max()),
         )
 
     sensitive = {name: of(name, cells) for name, cells in classes.sensitive.items()}
@@ -219,11 +227,16 @@ def _alone(classes: Classes, requirements: Requirements) -> npt.NDArray[np.bool_
     for name, several in requirements.sensitive.items():
         for one in several:
             if isinstance(one, LDiversity):
-                out |= _undiverse(classes.sensitive[name], classes.counts, one)
+                out |= undiverse(classes.sensitive[name], classes.counts, one)
     return out & (classes.counts > 0)
 
 
-def _undiverse(cells: Cells, counts: npt.NDArray[np.int64], model: LDiversity) -> npt.NDArray[np.bool_]:
+def undiverse(cells: Cells, counts: npt.NDArray[np.int64], model: LDiversity) -> npt.NDArray[np.bool_]:
+    """Which classes of these cells and records break l; shape (groups,).
+
+    Raises:
+        ValueError: the model is recursive and has no c.
+    """
     if model.kind == "distinct":
         return _distinct(cells, len(counts)) < model.l
     if model.kind == "entropy":
@@ -231,7 +244,7 @@ def _undiverse(cells: Cells, counts: npt.NDArray[np.int64], model: LDiversity) -
     if model.c is None:
         raise ValueError("recursive (c,l)-diversity needs c")
     most, rest = _most_and_rest(cells, len(counts), math.ceil(model.l))
-    return ~(most < model.c * rest)
+    return ~(most < model.c * rest - TOLERANCE)
 
 
 def _against_all(classes: Classes, requirements: Requirements) -> npt.NDArray[np.bool_]:
@@ -240,7 +253,7 @@ def _against_all(classes: Classes, requirements: Requirements) -> npt.NDArray[np
     for name, several in requirements.sensitive.items():
         for one in several:
             if isinstance(one, TCloseness):
-                distance = _distance(classes.sensitive[name], classes.counts, one.distance)
+                distance = distances(classes.sensitive[name], classes.counts, one.distance)
                 out |= distance > one.t + TOLERANCE
     return out
 
@@ -309,7 +322,7 @@ def _most_and_rest(
     return most, _totals(group[rest], count[rest], n_groups)
 
 
-def _distance(
+def distances(
     cells: Cells, counts: npt.NDArray[np.int64], kind: Literal["equal", "ordered"]
 ) -> npt.NDArray[np.float64]:
     """Earth mover's distance of every class from all of them together; 0 for one without records."""
