@@ -103,8 +103,7 @@ def global_recoding(
     search = _Search(tuples, ladders, requirements, allowed)
     search.run(incumbent)
     if search.best is None:
-        fewest = min(node.suppressed for node in search.nodes.values())
-        raise unreachable(tuples, ladders, requirements, [levels[-1] for levels in allowed], fewest)
+        raise unreachable(tuples, ladders, requirements, [levels[-1] for levels in allowed], search.fewest())
     return _recoding(tuples, ladders, requirements, search.levels(search.best), len(search.nodes))
 
 
@@ -185,6 +184,18 @@ class _Search:
         self.look(tuple(length - 1 for length in self.shape))
         for position in self._open():
             self._settle(position)
+
+    def fewest(self) -> int:
+        """How few records a node suppresses, of those looked at and those down from the top as far as it gets better.
+
+        For k and distinct l the top is the best. Other models can hold further down only.
+        """
+        at, better = tuple(length - 1 for length in self.shape), True
+        while better:
+            below = [tuple(at[j] - (i == j) for j in range(len(at))) for i in range(len(at)) if at[i] > 0]
+            best = min([at, *below], key=lambda position: self.look(position).suppressed)
+            at, better = best, best != at
+        return min(node.suppressed for node in self.nodes.values())
 
     def _limit_of_loss(self) -> float:
         """A node whose loss is surely larger than that is not the best."""

@@ -39,8 +39,9 @@ class UnreachableError(PrivacyPlatformError):
     """No allowed generalization satisfies the requirements within the suppression limit.
 
     Attributes:
-        share: the smallest share of records that would have to be suppressed.
-        without: quasi-identifier → that share if the column were not published at all.
+        share: the smallest share of records that would have to be suppressed. With models other than k and distinct l
+            the smallest that was found; it is enough, but less may be.
+        without: quasi-identifier → that share if the column were not published and all others at their coarsest levels.
     """
 
     def __init__(self, message: str, share: float, without: Mapping[str, float]) -> None:

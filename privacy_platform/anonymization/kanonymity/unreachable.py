@@ -44,8 +44,8 @@ def unreachable(
     }
     costly = sorted((name for name in without if without[name] < share), key=lambda name: (without[name], name))
     message = (
-        f"{_demand(requirements)} cannot be reached: {share:.1%} of the records or more would have to be suppressed, "
-        f"and the limit is {requirements.suppression_limit:.1%}."
+        f"{_demand(requirements)} cannot be reached: at least {share:.1%} of the records would have to be "
+        f"suppressed, and the limit is {requirements.suppression_limit:.1%}."
     )
     if costly:
         named = ", ".join(f"{without[name]:.1%} without `{name}`" for name in costly[:_NAMED])
