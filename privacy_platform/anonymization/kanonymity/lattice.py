@@ -41,7 +41,7 @@ from privacy_platform.errors import PrivacyPlatformError
 __all__ = ["LARGEST", "LatticeError", "global_recoding"]
 
 LARGEST = 20_000_000
-"""A lattice of more nodes is refused; one of that size takes about 0.7 GB."""
+"""A lattice of more nodes is refused; one of that size takes about 0.6 GB."""
 
 _TIE = 1e-12
 """Losses that differ by less are the same: they are sums of rounded numbers."""
@@ -215,7 +215,7 @@ class _Search:
     def _settle(self, position: tuple[int, ...]) -> None:
         """Rule a node out by one as far above it as possible, or else look at it itself."""
         base = self._base[position]
-        chain = self._chain(position)
+        chain = [] if position in self.nodes else self._chain(position)
         ruled_out, not_ruled_out = 0, len(chain)
         while ruled_out < not_ruled_out:
             middle = (ruled_out + not_ruled_out) // 2
@@ -225,6 +225,7 @@ class _Search:
                 ruled_out = middle + 1
             else:
                 not_ruled_out = middle
+        # Not a bound of the nodes below; but their base is no larger, so they were settled before this one.
         self._bound[position] = np.inf
 
     def _chain(self, position: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -256,8 +257,9 @@ class _Search:
             bound = self._extra(grouped, levels, least_removed(classes, self.requirements, self.limit))
         node = _Node(round(float(self._base[position]) + extra, 12), int(out.sum()), bound)
         self.nodes[position] = node
-        below = self._bound[tuple(slice(0, i + 1) for i in position)]
-        np.maximum(below, bound, out=below)
+        if bound > 0:
+            below = self._bound[tuple(slice(0, i + 1) for i in position)]
+            np.maximum(below, bound, out=below)
         if extra < np.inf and (self.best is None or self._rank(position) < self._rank(self.best)):
             self.best = position
         return node
