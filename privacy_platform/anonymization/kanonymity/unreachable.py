@@ -44,8 +44,8 @@ def unreachable(
     }
     costly = sorted((name for name in without if without[name] < share), key=lambda name: (without[name], name))
     message = (
-        f"{_demand(requirements)} cannot be reached: at least {share:.1%} of the records would have to be "
-        f"suppressed, and the limit is {requirements.suppression_limit:.1%}."
+        f"{_demand(requirements)} cannot be reached: the least suppression found is {share:.1%} of the records, "
+        f"and the limit is {requirements.suppression_limit:.1%}."
     )
     if costly:
         named = ", ".join(f"{without[name]:.1%} without `{name}`" for name in costly[:_NAMED])
@@ -53,7 +53,7 @@ def unreachable(
     largest = _largest_k(classes, requirements, suppressible(tuples.records, requirements))
     help_ = [f"a coarser last level for `{costly[0]}`, or not publishing it"] if costly else []
     # Rounded up, so that the figure does help.
-    help_ += [f"a suppression limit of at least {math.ceil(share * 1000) / 10:.1f} %"] if share < 1 else []
+    help_ += [f"a suppression limit of at least {math.ceil(share * 1000) / 1000:.1%}"] if share < 1 else []
     help_ += [f"k of at most {largest}"] if largest > 1 else []
     help_ = help_ or ["more records, or weaker requirements"]
     return UnreachableError(f"{message} What would help: {'; '.join(help_)}.", share, without)

@@ -210,9 +210,9 @@ def test_what_cannot_be_reached_names_the_columns_and_what_would_help():
     assert error.share == 3 / 23
     assert error.without == {"age": 3 / 23, "zip": 0}
     assert str(error) == (
-        "k = 5 cannot be reached: at least 13.0% of the records would have to be suppressed, and the limit is 10.0%. "
+        "k = 5 cannot be reached: the least suppression found is 13.0% of the records, and the limit is 10.0%. "
         "The columns that cost most: it would be 0.0% without `zip`. What would help: a coarser last level for `zip`, "
-        "or not publishing it; a suppression limit of at least 13.1 %; k of at most 3."
+        "or not publishing it; a suppression limit of at least 13.1%; k of at most 3."
     )
 
 
@@ -220,7 +220,7 @@ def test_the_share_that_would_do_is_looked_for_below_the_top_too():
     # At the top nothing is left to publish, one level down the first class is.
     tuples = tuples_of(classes([A, A, A, A, B, B, B, B], [A, A, A]), 1)
     requirements = Requirements(2, {"s": (LDiversity(2, "entropy"),)}, suppression_limit=0.2)
-    with pytest.raises(UnreachableError, match=r"a suppression limit of at least 27.3 %") as raised:
+    with pytest.raises(UnreachableError, match=r"a suppression limit of at least 27.3%") as raised:
         global_recoding(tuples, [ladder("q", [[0, 0]], 2)], requirements)
     assert raised.value.share == 3 / 11
 
