@@ -83,7 +83,7 @@ def releasing(table: Table) -> Iterator[Connection]:
     try:
         # The checks compare whole tables; spilled to disk they take twice as long.
         connection.execute("SET work_mem = '128MB'")
-        with exclusive(connection, table):
+        with exclusive(table):
             try:
                 yield connection
             finally:

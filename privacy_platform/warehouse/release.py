@@ -2,18 +2,17 @@
 
 A staging table is built like its target, partition for partition. Tasks copy into it exactly once (`copy_once`), the
 driver completes and checks it, and `swap` puts its partitions in the place of the standing ones. A run that dies
-leaves only staging tables, which the next run of the same table drops: a session lock on the table's name makes sure
-that no two runs work on it at once.
+leaves only staging tables, which the next run of the same table drops: a lock on the table's name makes sure that no
+two runs work on it at once.
 """
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.tables import Column, Partition, Table
@@ -78,30 +77,25 @@ class Release:
 
 
 @contextmanager
-def exclusive(connection: Connection, table: Table) -> Iterator[None]:
-    """Hold the right to release `table` for as long as the connection's session lives.
+def exclusive(table: Table) -> Iterator[None]:
+    """Hold the right to release `table` for the block, or until the process dies.
+
+    The lock is a row that a session of its own inserts and never commits: whoever inserts the same waits. Unlike an
+    advisory lock, which any login could take and keep, it can be had only by those who may write in staging. It goes
+    with its session; should that be lost before its run, the next run drops what this one has staged.
 
     Raises:
         ReleaseBusyError: another run holds it.
     """
-    deadline = time.monotonic() + BUSY_SECONDS
-    while not _try_lock(connection, table):
-        if time.monotonic() > deadline:
-            raise ReleaseBusyError(f"{table.qualified} is being materialized by another run: wait for it to end.")
-        time.sleep(0.2)
-    try:
+    with closing(connect(Role.PIPELINE, lock_timeout=BUSY_SECONDS)) as holder:
+        holder.execute("SET idle_in_transaction_session_timeout = 0")
+        try:
+            holder.execute("INSERT INTO staging.commits (stage, split) VALUES (%s, 0)", [f"release {table.qualified}"])
+        except errors.LockNotAvailable:
+            raise ReleaseBusyError(
+                f"{table.qualified} is being materialized by another run: wait for it to end."
+            ) from None
         yield
-    finally:
-        if not connection.closed:
-            connection.rollback()
-            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [table.qualified])
-            connection.commit()
-
-
-def _try_lock(connection: Connection, table: Table) -> bool:
-    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [table.qualified]).fetchone()
-    connection.commit()
-    return row == (True,)
 
 
 def open_staging(connection: Connection, release: Release) -> None:

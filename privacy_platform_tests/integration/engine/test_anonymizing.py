@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from psycopg.errors import InsufficientPrivilege
 
 from privacy_platform.anonymization import techniques
 from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
@@ -443,6 +444,28 @@ def test_two_runs_never_release_one_table_at_once(landed: World) -> None:
         assert exists(f"staging.{release.staging}")
     assert staging_is_empty()
     assert landed.anonymize(BASE).rows == 60
+
+
+def test_no_other_login_can_keep_a_table_from_being_released(landed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("privacy_platform.warehouse.release.BUSY_SECONDS", 0.3)
+    taken = "SELECT pg_advisory_lock(hashtextextended('anonymized.anonymized_base', 0))"
+    with connect(Role.ANALYST) as analyst:
+        analyst.execute(taken)
+        with pytest.raises(InsufficientPrivilege):
+            analyst.execute(
+                "INSERT INTO staging.commits (stage, split) VALUES ('release anonymized.anonymized_base', 0)"
+            )
+        analyst.rollback()
+        analyst.execute(taken)
+        assert landed.anonymize(BASE).rows == 60
+
+
+def test_the_lock_of_a_killed_run_goes_with_its_session(landed: World) -> None:
+    with releasing(anonymized_table(BASE)):
+        assert execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO staging.commits%%'"
+        )
+        assert landed.anonymize(BASE).rows == 60
 
 
 def test_what_a_dead_run_left_is_cleared_by_the_next(landed: World) -> None:
