@@ -166,6 +166,7 @@ def _as_rejects(rows: pl.DataFrame, field: str, error: str) -> pl.DataFrame:
 
 def _count(statistics: Statistics, batch: Batch, rows: pl.DataFrame, rejects: pl.DataFrame) -> None:
     statistics["read"] += batch.lines
+    statistics["blank"] += batch.blank
     statistics["staged"] += rows.height
     statistics["quarantined"] += rejects.height
     for name, count in rejects["field"].drop_nulls().value_counts().iter_rows():

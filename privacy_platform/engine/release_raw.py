@@ -294,7 +294,7 @@ def _checks(
 ) -> list[CheckOutcome]:
     rows = staged_rows(connection, release)
     statistics["new"] = rows - statistics["kept"]
-    read = ("quarantined", "duplicates", "already_landed", "not_selected")
+    read = ("quarantined", "duplicates", "already_landed", "not_selected", "blank")
     counted = [
         reconciliation_check(
             {"standing": statistics["standing"]} | {name: statistics[name] for name in ("kept", "replaced", "erased")},

@@ -33,6 +33,7 @@ from privacy_platform.errors import PrivacyPlatformError
 
 KEYRING_VARIABLE = "PRIVACY_PLATFORM_KEYRING"
 _MASTER_BYTES = 32
+_BACKUPS = 10
 
 
 class KeyringError(PrivacyPlatformError):
@@ -162,7 +163,7 @@ def _parse(text: str, where: str) -> Keyring:
 
 
 def save_keyring(keyring: Keyring, *, replace: bool = False) -> Path:
-    """Write the keyring's file, mode 600, atomically.
+    """Write the keyring's file, mode 600, atomically; one that is replaced is kept as `keyring-<time>.json`.
 
     Raises:
         KeyringError: a keyring exists and `replace` is False.
@@ -177,6 +178,7 @@ def save_keyring(keyring: Keyring, *, replace: bool = False) -> Path:
         os.fsync(file.fileno())
     try:
         if replace:
+            _back_up(path)
             partial.replace(path)
         else:
             os.link(partial, path)
@@ -185,6 +187,14 @@ def save_keyring(keyring: Keyring, *, replace: bool = False) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _back_up(path: Path) -> None:
+    """Keep the file that is about to be replaced beside it, dated, under its own mode; and the latest few such."""
+    with suppress(FileNotFoundError):  # there is none to keep
+        os.link(path, path.with_name(f"{path.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{path.suffix}"))
+    for old in sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))[:-_BACKUPS]:
+        old.unlink()
 
 
 def ensure_keyring() -> Keyring:

@@ -37,13 +37,14 @@ class Batch:
     """Rows in the declared types with their line, and what could not be read.
 
     `rows` has the declared fields in order and `landing_line`, counted from 0 within the split; `rejects` has the
-    columns of `REJECT_SCHEMA`; `lines` is the number of records met, rows and rejects together.
+    columns of `REJECT_SCHEMA`; `lines` is the number of records met: rows, rejects and `blank` lines together.
     """
 
     rows: pl.DataFrame
     rejects: pl.DataFrame
     lines: int
     unknown_fields: frozenset[str] = field(default_factory=frozenset)
+    blank: int = 0
 
 
 def empty_rejects() -> pl.DataFrame:

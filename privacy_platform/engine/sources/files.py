@@ -17,7 +17,7 @@ from datetime import date
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -144,16 +144,17 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
     }
     reader = readers[split.format]
     with _readable(split):
-        for raw, rejects, lines, unknown in reader(split, types):
-            rows, mistyped = convert(raw, types, required)
-            rejects = pl.concat([rejects, mistyped]) if mistyped.height else rejects
+        for raw in reader(split, types):
+            rows, mistyped = convert(raw.rows, types, required)
+            rejects = pl.concat([raw.rejects, mistyped]) if mistyped.height else raw.rejects
             yield Batch(
                 rows.with_columns(pl.col(LINE) + line),
                 rejects.with_columns(pl.col(LINE) + line),
-                lines,
-                unknown,
+                raw.records,
+                raw.unknown,
+                raw.blank,
             )
-            line += lines
+            line += raw.lines
 
 
 @contextmanager
@@ -165,7 +166,15 @@ def _readable(split: FileSplit) -> Iterator[None]:
         raise SourceError(f"{split.source}: cannot be read ({type(error).__name__}); land it again, whole") from None
 
 
-_Raw = tuple[pl.DataFrame, pl.DataFrame, int, frozenset[str]]
+class _Raw(NamedTuple):
+    """A chunk before its texts are converted: `records` met, on so many lines of the file; the rest as in `Batch`."""
+
+    rows: pl.DataFrame
+    rejects: pl.DataFrame
+    records: int
+    lines: int
+    unknown: frozenset[str] = frozenset()
+    blank: int = 0
 
 
 def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
@@ -210,7 +219,7 @@ def _jsonl_fast(chunk: bytes, lines: int, types: Mapping[str, SourceType]) -> _R
     if frame.height != lines or not _holds_only(chunk, frame):
         return None
     index = pl.int_range(lines, dtype=pl.Int64, eager=True).alias(LINE)
-    return frame.insert_column(0, index), empty_rejects(), lines, frozenset()
+    return _Raw(frame.insert_column(0, index), empty_rejects(), lines, lines)
 
 
 def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:
@@ -246,8 +255,11 @@ def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
     good_lines: list[int] = []
     bad: list[tuple[int, str, str | None, bytes]] = []
     unknown: set[str] = set()
-    number = -1
+    number, blank = -1, 0
     for number, line in enumerate(chunk.removesuffix(b"\n").split(b"\n")):
+        if not line.strip():
+            blank += 1
+            continue
         try:
             record = parse_json(line)
             fault = record_fault(record, types)
@@ -265,7 +277,8 @@ def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
         {name: _json_column([record.get(name) for record in good], kind) for name, kind in types.items()}
     ).with_columns(pl.Series(LINE, good_lines, dtype=pl.Int64))
     lines, errors, fields, payloads = zip(*bad, strict=True) if bad else ((), (), (), ())
-    return frame, rejects_of(lines, errors, fields, payloads), number + 1, frozenset(unknown)
+    rejects = rejects_of(lines, errors, fields, payloads)
+    return _Raw(frame, rejects, number + 1, number + 1, frozenset(unknown), blank)
 
 
 def _json_column(values: list[object], kind: SourceType) -> pl.Series:
@@ -312,7 +325,12 @@ def _csv_chunks(file: IO[bytes]) -> Iterator[bytes]:
 def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[str, SourceType]) -> _Raw:
     csv.field_size_limit(MAX_LINE_BYTES)
     text = chunk.decode("utf-8", "surrogateescape")
-    records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    records: list[list[str]] = []
+    starts = [0]  # the line each record begins on: a quoted field may go over several
+    for record in reader:
+        records.append(record)
+        starts.append(reader.line_num)
     faults = {
         number: f"{len(record)} columns instead of {len(names)}"
         for number, record in enumerate(records)
@@ -328,13 +346,14 @@ def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[st
         {name: pl.Series(values=by_name.get(name, [None] * len(good)), dtype=pl.String) for name in types}
     ).with_columns(pl.all().replace("", None))
     rejects = rejects_of(
-        [number for number, _ in bad],
+        [starts[number] for number, _ in bad],
         [faults[number] for number, _ in bad],
         [None] * len(bad),
         [delimiter.join(record).encode("utf-8", "surrogateescape") for _, record in bad],
     )
-    lines = pl.Series(LINE, [number for number, _ in good], dtype=pl.Int64)
-    return frame.with_columns(lines), rejects, len(records), frozenset(set(names) - set(types))
+    lines = pl.Series(LINE, [starts[number] for number, _ in good], dtype=pl.Int64)
+    unknown = frozenset(set(names) - set(types))
+    return _Raw(frame.with_columns(lines), rejects, len(records), starts[-1], unknown)
 
 
 def _is_utf8(text: str) -> bool:
@@ -364,7 +383,7 @@ def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator
             for name, kind in types.items()
         ]
         rows = pl.DataFrame(columns).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64))
-        yield rows, empty_rejects(), frame.height, unknown
+        yield _Raw(rows, empty_rejects(), frame.height, frame.height, unknown)
 
 
 def _parquet_column(split: FileSplit, values: pl.Series, kind: SourceType) -> pl.Series:
@@ -410,5 +429,5 @@ def _timestamps(split: FileSplit, field: str) -> Iterator[pl.Series]:
         try:
             values = pl.read_ndjson(io.BytesIO(chunk), schema={field: pl.String()})[field]
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            values = _jsonl_careful(chunk, types)[0][field]
+            values = _jsonl_careful(chunk, types).rows[field]
         yield parse_timestamps(values)

@@ -147,6 +147,21 @@ def test_quarantine_names_file_line_and_reason_and_can_be_opened(world: World) -
     assert quarantined("land_bad") == [("people_bad.csv", "2", "3 columns instead of 17")]
 
 
+def test_blank_lines_and_line_ends_in_quotes_move_no_position(world: World) -> None:
+    lines: list[dict[str, object] | bytes] = [b"", person(1), b"  ", b"?", person(2), b""]
+    csv = world.landing / "people_blank.csv"
+    pl.DataFrame([person(3, note="a\nb")]).write_csv(csv)
+    with csv.open("a") as file:
+        file.write("too,few\n")
+    report = world.land(people_policy("land_blank"), world.put("people_blank.jsonl", lines), csv)
+    wanted = {"read": 8, "blank": 3, "quarantined": 2, "new": 3}
+    assert figures(report, *wanted) == wanted
+    assert [(source, position) for source, position, _ in quarantined("land_blank")] == [
+        ("people_blank.csv", "4"),
+        ("people_blank.jsonl", "4"),
+    ]
+
+
 def test_lines_are_counted_over_the_splits_of_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("privacy_platform.engine.sources.files._SPLIT_BYTES", (1000, 1500))
     rows: list[dict[str, object] | bytes] = [person(n) if n % 10 else b"?" for n in range(60)]

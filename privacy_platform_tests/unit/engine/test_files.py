@@ -42,12 +42,13 @@ QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], de
 class Read:
     """Everything a file gives, over all splits and batches, with lines counted from 0 in the file."""
 
-    def __init__(self, splits: Sequence[FileSplit], required: Sequence[str] = ()) -> None:
+    def __init__(self, splits: Sequence[FileSplit], required: Sequence[str] = (), *, line_each: bool = True) -> None:
         self.rows: list[dict[str, Any]] = []
         self.rejects: list[tuple[int, str, str | None]] = []
         self.payloads: list[bytes] = []
         self.unknown: set[str] = set()
         self.lines = 0
+        self.blank = 0
         for split in splits:
             begin = self.lines
             for batch in read_split(split, TYPES, required):
@@ -57,9 +58,14 @@ class Read:
                     self.payloads.append(payload)
                 self.unknown |= batch.unknown_fields
                 self.lines += batch.lines
+                self.blank += batch.blank
                 assert batch.rows.columns == [*TYPES, LINE]
-        assert self.lines == len(self.rows) + len(self.rejects)
-        assert sorted([row[LINE] for row in self.rows] + [r[0] for r in self.rejects]) == list(range(self.lines))
+        assert self.lines == len(self.rows) + len(self.rejects) + self.blank
+        self.places = sorted([row[LINE] for row in self.rows] + [r[0] for r in self.rejects])
+        if self.blank or not line_each:
+            assert len(set(self.places)) == len(self.places)
+        else:
+            assert self.places == list(range(self.lines))
 
     @property
     def ids(self) -> list[str | None]:
@@ -103,6 +109,12 @@ def test_any_split_size_gives_every_line_once_and_in_order(
     one, many = Read([whole] if content else []), Read(cut)
     assert (many.rows, many.rejects, many.payloads) == (one.rows, one.rejects, one.payloads)
     assert one.lines == content.count(b"\n") + (not content.endswith(b"\n") if content else 0)
+
+
+def test_blank_lines_are_counted_and_no_records(tmp_path: Path) -> None:
+    found = read(tmp_path / "a.jsonl", b'\n{"id":"a"}\n  \n\r\n?\n{"id":"b"}\n\n')
+    assert (found.ids, found.places, found.lines, found.blank) == (["a", "b"], [1, 4, 5], 7, 4)
+    assert found.rejects == [(4, "not valid JSON", None)]
 
 
 def test_chunks_inside_a_split_count_lines_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +189,6 @@ def test_a_good_chunk_parsed_at_once_is_the_same_as_line_by_line(
 
 
 BAD_LINES = [
-    (b"", None, "not valid JSON"),
     (b"Maria", None, "not valid JSON"),
     (b'{"id":"Maria"', None, "not valid JSON"),
     (b'{"id":"Maria"}}', None, "not valid JSON"),
@@ -305,9 +316,17 @@ def test_csv_in_many_dialects(tmp_path: Path, delimiter: str, end: str, mark: st
 
 def test_a_quoted_field_may_hold_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "CHUNK_BYTES", 10)
-    found = read(tmp_path / "a.csv", b'id,count\n"a\nb\r\nc",1\n"d",2\n"\n",3\n')
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'id,count\n"a\nb\r\nc",1\n"d",2\nx\n"\n",3\ne,f\n')
+    found = Read(file_splits([path], parallelism=2), line_each=False)
     assert found.ids == ["a\nb\r\nc", "d", "\n"]
     assert [row["count"] for row in found.rows] == [1, 2, 3]
+    # A record is where its first line is, counted from the line after the header.
+    assert [row[LINE] for row in found.rows] == [0, 3, 5]
+    assert [(line, error) for line, error, _ in found.rejects] == [
+        (4, "1 columns instead of 2"),
+        (7, "count: not a valid integer"),
+    ]
 
 
 def test_bad_csv_rows_are_rejects(tmp_path: Path) -> None:

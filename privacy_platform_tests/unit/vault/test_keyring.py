@@ -89,6 +89,19 @@ def test_a_keyring_is_never_overwritten_unasked() -> None:
     assert load_keyring() == rotated
 
 
+def test_replaced_keyrings_are_kept_and_not_for_ever() -> None:
+    ring = FIXED
+    path = save_keyring(ring)
+    for _ in range(13):
+        before, ring = path.read_bytes(), ring.rotated()
+        save_keyring(ring, replace=True)
+        kept = sorted(set(path.parent.iterdir()) - {path})
+        assert kept[-1].read_bytes() == before
+        assert {each.stat().st_mode & 0o777 for each in kept} == {0o600}
+    assert len(kept) == 10
+    assert load_keyring() == ring
+
+
 def test_ensuring_creates_once() -> None:
     first = ensure_keyring()
     assert ensure_keyring() == first == load_keyring()
