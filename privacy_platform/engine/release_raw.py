@@ -50,8 +50,10 @@ from privacy_platform.warehouse.release import (
 from privacy_platform.warehouse.tables import (
     TableMismatchError,
     count_rows,
+    expected_shape,
     partition_name,
     partitions,
+    standing_shape,
     table_columns,
 )
 
@@ -127,14 +129,15 @@ def _require_same_columns(connection: Connection, table: Table) -> None:
     Raises:
         TableMismatchError: they have others.
     """
-    standing = set(table_columns(connection, table.zone, table.name))
-    differing = standing ^ {(column.name, column.type.value) for column in table.columns}
-    if standing and differing:
-        raise TableMismatchError(
-            f"{table.qualified} was landed under another policy (see its column `{min(differing)[0]}`), and sealed "
-            "records cannot be rewritten: drop the table and land its files again, or give the dataset of the new "
-            "policy another name."
-        )
+    standing, expected = standing_shape(connection, table), expected_shape(table)
+    if standing is None or standing.same_rows(expected):
+        return
+    differing = {column[:2] for column in standing.columns} ^ {column[:2] for column in expected.columns}
+    what = f"see its column `{min(differing)[0]}`" if differing else "see its key and what it is partitioned by"
+    raise TableMismatchError(
+        f"{table.qualified} was landed under another policy ({what}), and sealed records cannot be rewritten: drop the "
+        "table and land its files again, or give the dataset of the new policy another name."
+    )
 
 
 def _vault_empty(connection: Connection) -> bool:

@@ -19,11 +19,14 @@ from privacy_platform.policy.tables import Column, Partition, Table
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.tables import (
     columns_sql,
+    drop,
     ensure_table,
+    must_be_remade,
     partition_by_sql,
     partition_name,
     partitions,
 )
+from privacy_platform.warehouse.views import drop_views
 
 STAGING = "staging"
 # How long a run waits for another of the same table: enough for the session of a killed run to be noticed as dead.
@@ -249,7 +252,10 @@ def swap(
     """
     table = release.table
     drop_hidden(connection, release)
-    ensure_table(connection, table, replacing=[*filled, *emptied])
+    if must_be_remade(connection, table, replacing=[*filled, *emptied]):
+        drop_views(connection, table)
+        drop(connection, "TABLE", table.zone, table.name)
+    ensure_table(connection, table)
     standing = set(partitions(connection, table))
     parent = sql.Identifier(table.zone, table.name)
     for partition in sorted({*filled, *emptied} & standing):

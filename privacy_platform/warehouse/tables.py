@@ -5,15 +5,17 @@ so that a release always replaces partitions of a parent that stays.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.tables import Column, Partition, Table
 
 
 class TableMismatchError(PrivacyPlatformError):
-    """The table in the database has other columns than the policy, and a part of it would keep them."""
+    """The table in the database is not the policy's, and cannot be made so by this release."""
 
 
 def columns_sql(table: Table) -> sql.Composed:
@@ -40,31 +42,93 @@ def partition_name(table: Table, partition: Partition) -> str:
     return f"{table.name}_{partition.suffix}"
 
 
-def ensure_table(connection: Connection, table: Table, *, replacing: Sequence[Partition] | None = None) -> None:
-    """Create the parent, or make it anew when the policy's columns are others; comments always follow the policy.
+@dataclass(frozen=True)
+class Shape:
+    """What of a table cannot be changed without making it anew; `columns` are (name, type, not null)."""
+
+    columns: tuple[tuple[str, str, bool], ...]
+    key: tuple[str, ...]
+    partitioned_by: tuple[str, str]
+
+    def same_rows(self, other: "Shape") -> bool:
+        """Whether rows of one fit the other as they are: the same columns in whatever order, key and partitions."""
+        return replace(self, columns=tuple(sorted(self.columns))) == replace(
+            other, columns=tuple(sorted(other.columns))
+        )
+
+
+def expected_shape(table: Table) -> Shape:
+    """The shape that the policy gives a table."""
+    columns = ((c.name, c.type.value, not c.nullable or c.name in table.primary_key) for c in table.columns)
+    by = ("range", table.partition_column) if table.partition_column else ("hash", table.primary_key[0])
+    return Shape(tuple(columns), table.primary_key, by)
+
+
+def standing_shape(connection: Connection, table: Table) -> Shape | None:
+    """The shape of the table that stands; None when there is none."""
+    columns = table_columns(connection, table.zone, table.name)
+    if not columns:
+        return None
+    row = connection.execute(
+        """
+        SELECT array(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnotnull AND attnum > 0),
+               array(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n)
+                     JOIN pg_attribute a ON a.attnum = k.attnum
+                     WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid ORDER BY k.n),
+               CASE p.partstrat WHEN 'r' THEN 'range' WHEN 'h' THEN 'hash' ELSE '' END,
+               coalesce((SELECT a.attname::text FROM pg_attribute a
+                         WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]), '')
+        FROM pg_class c LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid WHERE c.oid = to_regclass(%s)
+        """,
+        [table.qualified],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - it has columns, so it is there
+    filled, key, strategy, column = row
+    return Shape(tuple((name, kind, name in filled) for name, kind in columns), tuple(key), (strategy, column))
+
+
+def must_be_remade(connection: Connection, table: Table, *, replacing: Sequence[Partition]) -> bool:
+    """Whether a table stands whose columns, key or partitions are others than its policy's.
 
     Args:
         connection: as the pipeline role, inside the transaction that publishes.
         table: what the table must be.
-        replacing: the partitions about to be released; None when nothing is about to be released, and then a table
-            with other columns is left as it is.
+        replacing: the partitions about to be released.
 
     Raises:
         TableMismatchError: partitions that are not replaced would keep the old columns.
     """
+    standing = standing_shape(connection, table)
+    if standing is None or standing == expected_shape(table):
+        return False
+    left = set(partitions(connection, table)) - set(replacing)
+    if left:
+        raise TableMismatchError(
+            f"{table.qualified} has other columns than its policy, or another key. Materialize all its partitions in "
+            f"one run ({len(left)} would keep the old columns, the first being {min(left).suffix})."
+        )
+    return True
+
+
+def drop(connection: Connection, kind: Literal["TABLE", "VIEW"], schema: str, name: str) -> None:
+    """Drop what is made anew, if it is there, but nothing of others that depends on it.
+
+    Raises:
+        TableMismatchError: something does.
+    """
+    try:
+        connection.execute(sql.SQL("DROP {} IF EXISTS {}").format(sql.SQL(kind), sql.Identifier(schema, name)))
+    except errors.DependentObjectsStillExist as error:
+        what = "; ".join((error.diag.message_detail or "").splitlines()[:5])
+        raise TableMismatchError(
+            f"{schema}.{name} has to be made anew for a changed policy, and other objects depend on it ({what}). "
+            "Drop those, materialize the table, and make them again."
+        ) from None
+
+
+def ensure_table(connection: Connection, table: Table) -> None:
+    """Create the parent when there is none; comments always follow the policy. In the caller's transaction."""
     standing = table_columns(connection, table.zone, table.name)
-    expected = [(column.name, column.type.value) for column in table.columns]
-    if standing and standing != expected:
-        if replacing is None:
-            return
-        left = set(partitions(connection, table)) - set(replacing)
-        if left:
-            raise TableMismatchError(
-                f"{table.qualified} has other columns than its policy. Materialize all its partitions in one run "
-                f"({len(left)} would keep the old columns, the first being {min(left).suffix})."
-            )
-        connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(table.zone, table.name)))
-        standing = []
     if not standing:
         connection.execute(
             sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({})) {}").format(

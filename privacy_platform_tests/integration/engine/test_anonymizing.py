@@ -3,7 +3,9 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -23,7 +25,12 @@ from privacy_platform.policy.tables import WHOLE
 from privacy_platform.warehouse.checks import raw_pii_check, tokens_check
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, ReleaseBusyError, open_staging
-from privacy_platform.warehouse.tables import TableMismatchError
+from privacy_platform.warehouse.tables import (
+    TableMismatchError,
+    expected_shape,
+    must_be_remade,
+    standing_shape,
+)
 from privacy_platform_tests.integration.engine.support import (
     PEOPLE,
     World,
@@ -397,6 +404,59 @@ def test_a_changed_policy_remakes_the_table_but_never_a_part_of_it(world: World)
     assert "visit_hash" in table("anonymized.anonymized_ch_visits")[0]
     ((comment,),) = query("SELECT obj_description('anonymized.anonymized_ch_visits'::regclass)")
     assert comment.startswith("Visits. Anonymized by the policy `ch_visits`")
+
+
+def test_a_changed_key_or_partition_remakes_the_table(world: World) -> None:
+    people, visits = people_policy("rk_people"), visits_policy("rk_visits", "rk_people")
+    world.land(people, world.put("people_rk.jsonl", [person(n) for n in range(6)]))
+    world.anonymize(people)
+    world.land(visits, world.put("visits_rk.jsonl", [visit(n, 6) for n in range(12)]), selected=days(3))
+    world.anonymize(visits, people, selected=days(3))
+    published = anonymized_table(visits)
+    name = f"anonymized.{published.name}"
+    execute(f"ALTER TABLE {name} DROP CONSTRAINT {published.name}_pkey")
+    with connect(Role.PIPELINE) as connection:
+        assert standing_shape(connection, published) == replace(expected_shape(published), key=())
+        undivided = replace(published, partition_column=None)
+        assert expected_shape(undivided) != standing_shape(connection, published)
+        assert must_be_remade(connection, undivided, replacing=days(3))
+        with pytest.raises(TableMismatchError, match="or another key"):
+            must_be_remade(connection, published, replacing=days(2))
+    world.anonymize(visits, people, selected=days(3))
+    with connect(Role.PIPELINE) as connection:
+        assert standing_shape(connection, published) == expected_shape(published)
+
+
+def test_making_a_table_anew_drops_no_view_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    policy = people_policy("rv")
+    world.land(policy, world.put("people_rv.jsonl", [person(n) for n in range(5)]))
+    (tmp_path / "views").mkdir()
+    own = "-- requires: anonymized.anonymized_rv\nCREATE VIEW anonymized.v_own WITH (security_barrier) AS\n"
+    (tmp_path / "views" / "v_own.sql").write_text(f"{own}SELECT tier FROM anonymized.anonymized_rv;")
+    monkeypatch.setattr("privacy_platform.warehouse.views.sql_directory", lambda: tmp_path)
+    world.anonymize(policy)
+    execute("CREATE VIEW anonymized.v_theirs AS SELECT tier FROM anonymized.v_own")
+    changed = with_field(policy, "zip", output="zip_start")
+    try:
+        with (
+            unpublished(world, "anonymized.anonymized_rv"),
+            pytest.raises(TableMismatchError, match=r"view anonymized\.v_theirs depends on view anonymized\.v_own"),
+        ):
+            world.anonymize(changed)
+        assert exists("anonymized.v_own")
+        assert exists("anonymized.v_theirs")
+        execute("DROP VIEW anonymized.v_theirs")
+        execute("CREATE VIEW anonymized.v_theirs AS SELECT count(*) FROM anonymized.anonymized_rv")
+        with pytest.raises(TableMismatchError, match=r"view anonymized\.v_theirs depends on table"):
+            world.anonymize(changed)
+    finally:
+        execute("DROP VIEW anonymized.v_theirs")
+    world.anonymize(changed)
+    assert "zip_start" in table("anonymized.anonymized_rv")[0]
+    assert query("SELECT count(*) FROM anonymized.v_own") == [(5,)]
+    execute("DROP VIEW anonymized.v_own")
 
 
 def test_views_and_comments_survive_a_release(world: World) -> None:

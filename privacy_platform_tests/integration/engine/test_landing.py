@@ -330,6 +330,7 @@ def report_day(policy: DatasetPolicy) -> str:
         lambda policy: with_field(policy, "tier", technique=None),
         lambda policy: with_field(policy, "tier", sensitivity="high", technique="hmac"),
         lambda policy: with_field(policy, "orders", type="number"),
+        lambda policy: policy.model_copy(update={"key": "tier"}),
     ],
 )
 def test_a_changed_policy_does_not_mix_with_standing_records(
