@@ -10,7 +10,7 @@ masked: fail closed.
 Each class says in one sentence what it protects against (`guards`), what it does not (`leaves`), and whether
 the result is personal data still (`remains`); documentation and the policy explainer print these.
 
-`noise` (differential privacy) is not a technique of single values; it arrives with the aggregates.
+The exception to all that is `noise`: it draws anew each time, and may by chance leave a number as it is.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self, cast
 
@@ -43,6 +44,7 @@ __all__ = [
     "MaskIp",
     "MaskPhone",
     "MaskZip",
+    "Noise",
     "Scrub",
     "Secrets",
     "Suppress",
@@ -581,6 +583,76 @@ class Bucket(_Base):
         return "|".join(re.escape(label) for label in self.range_labels())
 
 
+# In units of the last decimal: every such number is exact as a double, and the noise of such a scale fits 64 bits.
+_LARGEST = 10**15
+
+
+class Noise(_Base):
+    """A number with random noise: local differential privacy, every record for itself."""
+
+    guards: ClassVar[str] = (
+        "Knowing the number: no two numbers within the bounds can be told apart by more than the factor e^epsilon, "
+        "whatever else is known."
+    )
+    leaves: ClassVar[str] = (
+        "Every release draws anew and spends epsilon again: the average of many releases comes near the number. "
+        "A missing value stays missing, and a large epsilon hides little."
+    )
+    remains: ClassVar[str] = "Personal data as long as the record stands for one person; only its number is uncertain."
+
+    name: Literal["noise"] = "noise"
+    epsilon: float = Field(gt=0, allow_inf_nan=False, description="The privacy loss of one release of one record.")
+    lower: Annotated[Decimal, Field(allow_inf_nan=False)]
+    upper: Annotated[Decimal, Field(allow_inf_nan=False)]
+    digits: int = Field(default=0, ge=0, le=6, description="Decimals that are kept; 0 gives whole numbers.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        low, high = self._units
+        if not low < high:
+            raise ValueError("`lower` must be below `upper`")
+        if any(bound.scaleb(self.digits) % 1 for bound in (self.lower, self.upper)):
+            raise ValueError("`lower` and `upper` must not have more decimals than `digits`")
+        if max(abs(low), abs(high)) > _LARGEST or high - low > _LARGEST * self.epsilon:
+            raise ValueError("bounds too wide for this `epsilon` and `digits`: the noise would not fit a number")
+        return self
+
+    @property
+    def _units(self) -> tuple[int, int]:
+        """The bounds in units of the last decimal."""
+        return int(self.lower.scaleb(self.digits)), int(self.upper.scaleb(self.digits))
+
+    @property
+    def output_type(self) -> OutputType:
+        """The source column's."""
+        return "same"
+
+    def expr(
+        self,
+        column: pl.Expr,
+        *,
+        secrets: Secrets,
+        context: Mapping[str, pl.Expr] | None = None,
+        hierarchies: Hierarchies = load,
+    ) -> pl.Expr:
+        """Clamp to the bounds, round to the decimals kept, and add discrete Laplace noise; the sum is not clamped.
+
+        Null for null and for what is no finite number.
+        """
+        low, high = self._units
+        per_one = int(10**self.digits)
+        units = (finite(column) * per_one).clip(low, high).round().cast(pl.Int64)
+        noisy = units.map_batches(self._noisy, return_dtype=pl.Int64, is_elementwise=True)
+        return (noisy / per_one).round(self.digits) if self.digits else noisy
+
+    def _noisy(self, units: pl.Series) -> pl.Series:
+        # Loading OpenDP takes longer than a small batch: only for those who use it.
+        from privacy_platform.anonymization.noise import discrete_laplace
+
+        low, high = self._units
+        return discrete_laplace(units, high - low, self.epsilon)
+
+
 class Suppress(_Base):
     """Nothing of the value: null (the column may then be left out altogether), or `*` in every row."""
 
@@ -718,7 +790,7 @@ class Scrub(_Base):
 
 
 Technique = Annotated[
-    Hash | Hmac | Tokenize | Generalize | Mask | Bucket | Suppress | Keep | Truncate | Scrub,
+    Hash | Hmac | Tokenize | Generalize | Mask | Bucket | Noise | Suppress | Keep | Truncate | Scrub,
     Field(discriminator="name"),
 ]
 """One technique with its parameters, as written in a policy file; `name` says which."""

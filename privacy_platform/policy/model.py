@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from privacy_platform.anonymization.techniques import Keep, Scrub, Suppress, Technique, Tokenize, Truncate
+from privacy_platform.anonymization.techniques import Keep, Noise, Scrub, Suppress, Technique, Tokenize, Truncate
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 # Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
@@ -189,6 +189,19 @@ class DatasetPolicy(_Model):
                     )
             if isinstance(technique, Suppress) and technique.value and field.type is not SourceType.STRING:
                 raise ValueError(f"fields.{name}: a {field.type} cannot show `{technique.value}`; leave `value` out")
+            if isinstance(technique, Noise):
+                self._noise_fits(name, field, technique)
+
+    def _noise_fits(self, name: str, field: FieldPolicy, technique: Noise) -> None:
+        if field.type not in (SourceType.INTEGER, SourceType.NUMBER):
+            raise ValueError(f"fields.{name}: `noise` needs a field of type integer or number")
+        if field.type is SourceType.INTEGER and technique.digits:
+            raise ValueError(f"fields.{name}: an integer has no decimals; leave `digits` out")
+        if self.privacy_model and self.outputs()[name] in self.privacy_model.quasi_identifiers:
+            raise ValueError(
+                f"fields.{name}: `noise` draws anew each time, so nobody can be counted by it: take it out of "
+                "privacy_model.quasi_identifiers, or choose `generalize`"
+            )
 
     def _own_fields_exist(self) -> None:
         for name, field in self.fields.items():

@@ -3,7 +3,9 @@
 import hashlib
 import hmac
 import ipaddress
+import math
 import re
+from collections import Counter
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -14,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from privacy_platform.anonymization import own_values
 from privacy_platform.anonymization.hierarchies import HierarchyError
+from privacy_platform.anonymization.noise import mechanism
 from privacy_platform.anonymization.techniques import (
     Generalize,
     Hmac,
@@ -122,27 +125,73 @@ def test_normalization_joins_spellings_of_one_address():
     assert len(set(apply({"name": "hash", "normalize": "casefold"}, ["Jose\u0301", "JOSÉ"]))) == 1
 
 
-def test_dictionary_attack_fails_without_the_keys():
-    """An attacker who knows every candidate address and the method, but no key, matches nothing."""
-    candidates = [f"person{number}@example.com" for number in range(5000)]
-    published = set()
-    for spec in ({"name": "hash"}, {"name": "hmac"}, {"name": "tokenize"}):
-        published |= set(apply(spec, candidates))
-    guesses = {hashlib.sha256(c.encode()).hexdigest() for c in candidates}
-    guesses |= {hashlib.sha1(c.encode()).hexdigest() for c in candidates}
-    guesses |= {hashlib.md5(c.encode()).hexdigest() for c in candidates}
-    for key in ("", "secret", "0" * 64, "a1" * 31):
-        guesses |= {hmac.digest(key.encode(), c.encode(), "sha256").hex() for c in candidates}
-    guesses |= {f"tok_{guess[:32]}" for guess in guesses}
-    assert len(published) == 3 * len(candidates)
-    assert not published & guesses
+KEYED = [
+    {"name": "hash"},
+    {"name": "hash", "normalize": "email", "domain": "email"},
+    {"name": "hmac"},
+    {"name": "hmac", "normalize": "email", "domain": "email"},
+    {"name": "tokenize"},
+]
+
+
+def guessed(candidates, keys):
+    """All that can be computed from candidates with the methods of the platform and the usual ones, under some keys."""
+    texts = [candidate.encode() for candidate in candidates]
+    found = {method(text).hexdigest() for text in texts for method in (hashlib.sha256, hashlib.sha1, hashlib.md5)}
+    found |= {hashlib.sha256(key.encode() + text).hexdigest() for key in keys for text in texts}
+    for key in keys:
+        subkey = hmac.digest(key.encode(), b"domain:email", "sha256").hex()
+        for each in (key.encode(), subkey.encode(), bytes.fromhex(subkey)):
+            found |= {hmac.digest(each, text, "sha256").hex() for text in texts}
+    return found | {f"tok_{guess[:32]}" for guess in found}
+
+
+@pytest.mark.parametrize("spec", KEYED, ids=str)
+def test_dictionary_attack_fails_without_the_keys(spec):
+    """An attacker who knows every candidate address, the method and the policy, but no key, matches nothing."""
+    candidates = [f"person{number}@example.com" for number in range(1000)]
+    published = set(apply(spec, candidates))
+    keys = ["", "secret", "password", "email", "0" * 64, "a1" * 31, "b2" * 33, "c3" * 31, candidates[0], *published]
+    assert len(published) == len(candidates)
+    assert not published & guessed(candidates, keys[:12])
+    secrets = [SECRETS.token_key, SECRETS.hmac_key, SECRETS.release_salt]
+    assert published <= guessed(candidates, secrets), "the attack is right: with the keys it succeeds"
 
 
 def test_releases_cannot_be_linked():
     names = [f"name{number}" for number in range(1000)]
     other = Secrets(SECRETS.token_key, SECRETS.hmac_key, "d4" * 32)
-    assert not set(apply({"name": "hash"}, names)) & set(apply({"name": "hash"}, names, secrets=other))
+    for spec in ({"name": "hash"}, {"name": "hash", "normalize": "casefold", "domain": "first_name"}):
+        assert not set(apply(spec, names)) & set(apply(spec, names, secrets=other))
     assert apply({"name": "hmac"}, names) == apply({"name": "hmac"}, names, secrets=other)
+
+
+def test_with_the_last_salt_gone_old_hashes_cannot_be_made_again():
+    """Who holds all names, both releases and every key that is kept still links nobody across the releases."""
+    names = [f"name{number}@example.com" for number in range(300)]
+    last = set(apply({"name": "hash"}, names, secrets=Secrets(SECRETS.token_key, SECRETS.hmac_key, "d4" * 32)))
+    this = set(apply({"name": "hash"}, names))
+    kept = [SECRETS.token_key, SECRETS.hmac_key, SECRETS.release_salt]
+    assert this <= guessed(names, kept)
+    assert not last & guessed(names, [*kept, *sorted(this)[:5]])
+
+
+TRICKY = [
+    *("Zo\u00eb", "Zoe\u0308", "\u05d3\u05d5\u05d3", "\u202eabc", "\ufb01", "\u1e9e", "\u0130", "\x00", "\ufeffx"),
+    *("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea"),
+]
+
+
+@pytest.mark.parametrize("spec", TEXT_SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+def test_text_of_any_script_stays_whole(spec):
+    """Combining marks, right-to-left, joined emoji: as texts of their own, whatever stands beside them."""
+    out = apply(spec, TRICKY)
+    assert out == [apply(spec, [text])[0] for text in TRICKY]
+    assert all(text is None or text.encode() for text in out)
+    if spec["name"] in ("hash", "hmac", "tokenize"):
+        same = spec.get("normalize") == "casefold"
+        assert (out[0] == out[1]) == same, "composed and decomposed are one text only where the policy says so"
+        assert len(set(out)) == len(TRICKY) - same
 
 
 def test_secrets_do_not_show():
@@ -553,6 +602,84 @@ def test_scrub_own_is_row_wise_and_leaves_no_own_word(rows):
     for name in names:
         if name and len(name) >= 3 and name.isalpha():
             assert run([f"so {name} said"], [name])[0] == "so [FIRST] said"
+
+
+# ------------------------------------------------------------------ noise
+NOISE = {"name": "noise", "epsilon": 1.0, "lower": 0, "upper": 100}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.none() | st.integers(-(2**62), 2**62), max_size=20), st.integers(0, 3))
+def test_noise_is_null_safe_and_keeps_to_its_grid(numbers, digits):
+    out = apply(NOISE | {"digits": digits}, numbers, dtype=pl.Int64)
+    assert [number is None for number in out] == [number is None for number in numbers]
+    assert all(round(number, digits) == number for number in out if number is not None)
+    assert digits or all(isinstance(number, int) for number in out if number is not None)
+
+
+def test_noise_of_what_is_no_number():
+    assert apply(NOISE, [float("nan"), float("inf"), None], dtype=pl.Float64) == [None, None, None]
+    assert apply(NOISE, [], dtype=pl.Int64) == []
+
+
+def test_noise_is_drawn_anew_for_every_record_and_release():
+    once, again = (apply(NOISE, [50] * 1000) for _ in range(2))
+    assert once != again
+    assert len(set(once)) > 100
+
+
+def test_noise_is_discrete_laplace_around_the_clamped_number():
+    # 20,000 draws of scale 100 (standard deviation 141.4): the mean is within 6 of its own deviations, 1.0.
+    for value, centre in ((-7, 0), (30, 30), (5000, 100)):
+        drawn = pl.Series(apply(NOISE, [value] * 20_000))
+        assert abs(drawn.mean() - centre) < 6
+        assert 130 < drawn.std() < 153
+
+
+def test_noise_does_not_tell_numbers_apart_by_more_than_epsilon():
+    # The two numbers that differ most; outcomes seen often enough that chance moves a frequency by a tenth at most.
+    spec = {"name": "noise", "epsilon": 1.0, "lower": 0, "upper": 2}
+    low, high = (Counter(apply(spec, [value] * 60_000)) for value in (0, 2))
+    outcomes = [outcome for outcome in low if min(low[outcome], high[outcome]) > 1500]
+    assert len(outcomes) > 5
+    ratios = [max(low[o] / high[o], high[o] / low[o]) for o in outcomes]
+    assert max(ratios) < math.e * 1.15
+    assert max(ratios) > math.e / 1.15, "no more noise than is needed"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 10**9), st.floats(0.001, 20))
+def test_noise_spends_no_more_than_epsilon(span, epsilon):
+    spent = mechanism(span, epsilon).map(span)
+    assert epsilon * 0.999999 < spent <= epsilon
+
+
+def test_noise_in_fixed_point():
+    spec = {"name": "noise", "epsilon": 500, "lower": "0.5", "upper": 2.25, "digits": 2}
+    out = apply(spec, [0.0, 1.234, 9.0])
+    for number, near in zip(out, [0.5, 1.23, 2.25], strict=True):
+        assert abs(number - near) < 0.2
+    technique = PARSE(spec)
+    assert PARSE(technique.model_dump(mode="json")) == technique
+    assert technique.output_type == "same"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epsilon": 0}, "greater than 0"),
+        ({"epsilon": float("inf")}, "finite"),
+        ({"lower": 100}, "below"),
+        ({"lower": float("nan")}, "finite"),
+        ({"lower": 0.5}, "decimals"),
+        ({"upper": 10**16}, "too wide"),
+        ({"epsilon": 1e-14}, "too wide"),
+        ({"digits": 7}, "less than or equal to 6"),
+    ],
+)
+def test_noise_refuses(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        PARSE(NOISE | wrong)
 
 
 # ------------------------------------------------------------------ parameters

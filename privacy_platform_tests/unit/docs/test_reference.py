@@ -42,7 +42,7 @@ def test_all_techniques_are_looked_at() -> None:
     names = {str(technique.model_fields["name"].default) for technique in technique_classes()}
 
     assert names == {
-        "hash", "hmac", "tokenize", "generalize", "mask", "bucket", "truncate", "scrub", "suppress", "keep",
+        "hash", "hmac", "tokenize", "generalize", "mask", "bucket", "noise", "truncate", "scrub", "suppress", "keep",
     }  # fmt: skip
 
 

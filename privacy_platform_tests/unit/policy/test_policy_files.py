@@ -303,6 +303,32 @@ def test_a_wrong_hierarchy_is_named(tmp_path: Path, technique: Document, message
     assert message in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "digits", "counted", "message"),
+    [
+        ("string", 0, False, "needs a field of type integer or number"),
+        ("integer", 1, False, "an integer has no decimals"),
+        ("number", 2, True, "take it out of privacy_model.quasi_identifiers"),
+    ],
+)
+def test_noise_where_it_does_not_fit(tmp_path: Path, kind: str, digits: int, counted: bool, message: str) -> None:
+    noise = {"noise": {"epsilon": 1, "lower": 0, "upper": 9, "digits": digits}}
+    people = changed(PEOPLE, put("fields/born", clear(type=kind, sensitivity="high", technique=noise)))
+    if counted:
+        people["privacy_model"] = {"k": 2, "quasi_identifiers": ["born"]}
+    said = folder_of(tmp_path, people).invalid[0].message
+    assert "fields.born: " in said
+    assert message in said
+
+
+def test_noise_publishes_the_fields_own_type(tmp_path: Path) -> None:
+    noise = {"noise": {"epsilon": 1, "lower": 0, "upper": 9}}
+    people = changed(PEOPLE, put("fields/born", clear(type="integer", sensitivity="high", technique=noise)))
+    policy = folder_of(tmp_path, people).datasets["people"]
+    assert published_type(policy.fields["born"]) == "bigint"
+    assert not policy.unprotected_fields()
+
+
 def test_a_good_folder_and_one_bad_file(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("dataset: broken\nfields: {a: {start: 2026-13-45}}")
     policies = folder_of(tmp_path, PEOPLE, ACTS, COUNTS)
