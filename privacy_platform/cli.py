@@ -547,6 +547,33 @@ def lineage(
     show_table("Lineage", ["at (UTC)", "source", "target", "transformation", "#in", "#out", "run"], rows)
 
 
+@command(app, "detokenize")
+def detokenize(
+    tokens: Annotated[list[str], typer.Argument(help="Tokens, e.g. tok_0123….", metavar="TOKEN...")],
+    reason: Annotated[str, typer.Option(help="Why, e.g. a case number; kept in the audit log for good.")],
+    as_json: Json = False,
+) -> None:
+    """Tell whose tokens these are: for compliance, with a reason, recorded before anything is shown."""
+    from privacy_platform.governance.detokenize import detokenize
+    from privacy_platform.vault.keyring import load_keyring
+    from privacy_platform.warehouse.connection import connect
+    from privacy_platform.warehouse.migrations import ensure_warehouse
+
+    ensure_warehouse()
+    with connect(Role.COMPLIANCE) as connection:
+        found = detokenize(connection, load_keyring(), tokens, reason=reason)
+    if as_json:
+        show_json([{"token": token, "id": known} for token, known in found.items()])
+    for token, known in found.items():
+        if known is None:
+            err.print(f"{token} is not in the vault: no such token was given out, or its data subject was erased.")
+        elif not as_json:
+            # An id is somebody else's text: nothing in it may steer the terminal.
+            sys.stdout.write(f"{token}\t{known if known.isprintable() else json.dumps(known)}\n")
+    if None in found.values():
+        raise typer.Exit(1)
+
+
 @command(app, "doctor")
 def doctor(as_json: Json = False) -> None:
     """Look whether everything a run needs is there."""

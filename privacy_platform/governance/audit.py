@@ -45,6 +45,7 @@ class AuditAction(StrEnum):
     QUARANTINE = "quarantine"
     KEY_USE = "key_use"
     RESTRICTED_READ = "restricted_read"
+    DETOKENIZE = "detokenize"
     CHECK_FAILED = "check_failed"
     EXPORT = "export"
     MIGRATE = "migrate"

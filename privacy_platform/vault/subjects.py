@@ -5,7 +5,7 @@ nothing about anybody, so a run that dies later leaves nothing to repair.
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,7 +14,7 @@ from adbc_driver_manager import Error as AdbcError
 from psycopg import Connection
 
 from privacy_platform.vault.keyring import Keyring, KeyringError, Purpose
-from privacy_platform.vault.sealing import data_keys, new_salts, seal
+from privacy_platform.vault.sealing import data_keys, new_salts, seal, unseal
 
 VAULT_DATASET = "vault.subjects"
 _WANTED = "wanted_subject"
@@ -56,6 +56,34 @@ def subject_keys(
         known = _known_and_new(connection, subjects, identity_key, current, _merge_new)
     connection.commit()
     return known.select("user_token", data_keys(known["salt"], known["key_version"], sealing_keys).alias("data_key"))
+
+
+def subject_ids(connection: Connection, tokens: Sequence[str], keyring: Keyring) -> dict[str, str]:
+    """The ids behind the given tokens; a token that the vault does not hold is left out.
+
+    Args:
+        connection: of a role that reads the vault.
+        tokens: the tokens to reverse.
+        keyring: the keyring that the vault was filled under.
+
+    Raises:
+        SealError: an id does not open: the row was altered, or the keyring is another one.
+        KeyringError: the keyring lacks a version.
+    """
+    rows = connection.execute(
+        "SELECT user_token, sealed_id, key_version FROM vault.subjects WHERE user_token = ANY(%s)", [list(tokens)]
+    ).fetchall()
+    schema = {"user_token": pl.String(), "sealed_id": pl.Binary(), "key_version": pl.Int32()}
+    found = pl.DataFrame(rows, schema=schema, orient="row")
+    versions = found["key_version"].unique().to_list()
+    keys = {version: bytes.fromhex(keyring.secret(Purpose.IDENTITY, version)) for version in versions}
+    opened = unseal(
+        found["sealed_id"],
+        found["key_version"].replace_strict(keys, return_dtype=pl.Binary),
+        found["user_token"],
+        dataset=VAULT_DATASET,
+    )
+    return {token: text.decode() for token, text in zip(found["user_token"], opened, strict=True)}
 
 
 def check_keyring(connection: Connection, keyring: Keyring) -> None:

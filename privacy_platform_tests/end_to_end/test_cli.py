@@ -78,6 +78,24 @@ def test_audit_and_lineage_and_their_own_traces(home: Home) -> None:
     assert len(reads) >= 2
 
 
+def test_detokenize(home: Home) -> None:
+    [(token,)] = home.rows("SELECT user_token FROM anonymized.anonymized_users ORDER BY 1 LIMIT 1")
+    unknown = "tok_" + "0" * 32
+    reason = ("--reason", "Case 4711")
+    [found, missing] = home.json("detokenize", token, unknown, *reason, code=1)
+    assert missing == {"token": unknown, "id": None}
+    assert found["id"] in {str(person["user_id"]) for person in people(60)}
+    shown = home.run("detokenize", token, *reason)
+    assert shown.stdout == f"{token}\t{found['id']}\n"
+    [entry, *_] = home.json("audit", "show", "--limit", "1")
+    assert (entry["action"], entry["details"]["tokens"]) == ("detokenize", [token])
+    assert found["id"] not in json.dumps(home.json("audit", "show"))
+    assert "Missing option" in home.run("detokenize", token, code=2).stderr
+    refused = home.run("detokenize", token, "--reason", " ", code=1)
+    assert "Give a reason" in refused.stderr
+    assert not refused.stdout
+
+
 def test_doctor(home: Home) -> None:
     found = {finding["name"]: finding for finding in home.json("doctor")}
     assert {"Java", "keyring", "policies", "warehouse", "landing folder"} <= found.keys()
