@@ -517,6 +517,113 @@ def audit_show(limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20, as_j
     show_table("Audit log", ["#seq", "at (UTC)", "actor", "action", "what", "outcome", "details"], rows)
 
 
+@command(app, "risk")
+def risk(
+    table: Annotated[str, typer.Argument(help="A table (schema.table), or a file (.csv, .jsonl, .parquet, .gz).")],
+    role: Annotated[Role, typer.Option(help="Who looks at the table.")] = Role.ANALYST,
+    quasi_identifiers: Annotated[str, typer.Option(help="Columns a person can be known by: a,b,c.")] = "",
+    sensitive: Annotated[str, typer.Option(help="Columns nobody should learn: x,y.")] = "",
+    k: Annotated[int | None, typer.Option(min=2, help="Smaller classes are at risk [policy's, or 5].")] = None,
+    suppressed: Annotated[
+        str | None, typer.Option(help="What stands in all quasi-identifiers of a suppressed record, e.g. '*'.")
+    ] = None,
+    population: Annotated[Path | None, typer.Option(help="A file of all who could be in the table.")] = None,
+    original: Annotated[Path | None, typer.Option(help="The file before anonymization, to compare with.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What can still be learned about a person from a table, as a role sees it, or from a file."""
+    from privacy_platform.anonymization.risk.choice import choose
+    from privacy_platform.anonymization.risk.frame import FrameRelation, is_table_file, read_table
+    from privacy_platform.anonymization.risk.report import DEFAULT_K, Options, assess
+
+    quasi, hidden = (
+        [name.strip() for name in text.split(",") if name.strip()] for text in (quasi_identifiers, sensitive)
+    )
+    options = Options(
+        suppressed=suppressed,
+        population=FrameRelation(read_table(population)) if population else None,
+        original=FrameRelation(read_table(original)) if original else None,
+    )
+    if is_table_file(Path(table)):
+        relation = FrameRelation(read_table(Path(table)))
+        choice = choose(relation, quasi_identifiers=quasi, sensitive=hidden)
+        report = assess(relation, choice, table=table, k=k or DEFAULT_K, options=options)
+    else:
+        from privacy_platform.policy.load import load_policies
+        from privacy_platform.warehouse.migrations import ensure_warehouse
+        from privacy_platform.warehouse.risk import table_risk
+
+        ensure_warehouse()
+        policies = load_policies().anonymized_tables
+        report = table_risk(table, role, policies, quasi_identifiers=quasi, sensitive=hidden, k=k, options=options)
+    if as_json:
+        show_json(report.as_json())
+    else:
+        _show_risk(report)
+
+
+def _show_risk(report: Any) -> None:
+    from privacy_platform.anonymization.risk.plot import bars
+
+    seen_by = f" as {report.role} sees it" if report.role else ""
+    suppressed = f", {report.suppressed:,} suppressed" if report.suppressed else ""
+    out.print(f"[bold]{escape(report.table)}[/]{seen_by}: {report.records:,} records{suppressed}", highlight=False)
+    for words, kind in (
+        ("quasi-identifiers", "quasi_identifier"),
+        ("sensitive", "sensitive"),
+        ("linkable pseudonyms", "pseudonym"),
+        ("others", "other"),
+    ):
+        if names := report.of_kind(kind):
+            out.print(f"  {words}: {escape(', '.join(names))}", highlight=False, soft_wrap=True)
+    whole = "" if report.population else " (the table taken for the whole population)"
+    rows = [
+        ["k: records of the smallest class", f"{report.k:,}"],
+        ["equivalence classes", f"{report.sizes.classes:,}"],
+        ["unique records", f"{report.unique:,}"],
+        ["near-unique records, in classes of 2 to 4", f"{report.near_unique:,}"],
+        [f"records in classes smaller than {report.k_demanded}", f"{report.below_k:,}"],
+        ["prosecutor risk, highest / average", _shares(report.prosecutor.highest, report.prosecutor.average)],
+        [f"journalist risk, highest / average{whole}", _shares(report.journalist.highest, report.journalist.average)],
+        ["marketer risk: records re-identified", f"{report.marketer:.2%}"],
+        *(
+            [f"{s.name}: distinct l / entropy l / t / t ordered",
+             f"{s.distinct_l} / {s.entropy_l:.2f} / {s.t_equal:.3f} / {_figure(s.t_ordered)}"]
+            for s in report.sensitive
+        ),
+    ]  # fmt: skip
+    show_table("Risk", ["measure", "#value"], rows)
+    shown = bars(report)
+    most = max((bar.records for bar in shown), default=1)
+    show_table(
+        "Records by size of their class",
+        ["#class size", "#classes", "#records", ""],
+        [
+            [bar.label, f"{bar.classes:,}", f"{bar.records:,}",
+             f"[{'red' if bar.at_risk else 'blue'}]{'█' * -(-40 * bar.records // most)}[/]"]
+            for bar in shown
+        ],
+    )  # fmt: skip
+    if report.combinations:
+        title = f"Smallest sets of columns that single out more than {report.identifying_share:.0%} of the records"
+        found = report.combinations[:10]
+        rows = [[escape(", ".join(c.columns)), f"{c.records:,}", f"{c.share:.1%}"] for c in found]
+        show_table(f"{title} ({len(report.combinations)} in all)", ["columns", "#records", "#share"], rows)
+    if compared := [c for c in report.columns if c.loss is not None]:
+        rows = [[c.name, f"{c.loss:.4f}", _figure(c.total_variation), _figure(c.earth_mover)] for c in compared]
+        show_table("Utility", ["column", "#loss (NCP)", "#total variation", "#earth mover's distance"], rows)
+    for note in report.notes:
+        out.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
+
+
+def _shares(*risks: float) -> str:
+    return " / ".join(f"{risk:.2%}" for risk in risks)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 @command(app, "lineage")
 def lineage(
     table: Annotated[
