@@ -549,13 +549,19 @@ def risk(
         choice = choose(relation, quasi_identifiers=quasi, sensitive=hidden)
         report = assess(relation, choice, table=table, k=k or DEFAULT_K, options=options)
     else:
+        from privacy_platform.governance.audit import AuditAction, AuditEntry, record
         from privacy_platform.policy.load import load_policies
+        from privacy_platform.warehouse.connection import connect
         from privacy_platform.warehouse.migrations import ensure_warehouse
         from privacy_platform.warehouse.risk import table_risk
 
         ensure_warehouse()
         policies = load_policies().anonymized_tables
         report = table_risk(table, role, policies, quasi_identifiers=quasi, sensitive=hidden, k=k, options=options)
+        if role is Role.COMPLIANCE:
+            details = {"read": "risk", "rows": report.records + report.suppressed}
+            with connect(role) as connection:
+                record(connection, AuditEntry(AuditAction.RESTRICTED_READ, subject_table=report.table, details=details))
     if as_json:
         show_json(report.as_json())
     else:

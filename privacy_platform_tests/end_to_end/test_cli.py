@@ -96,6 +96,33 @@ def test_detokenize(home: Home) -> None:
     assert not refused.stdout
 
 
+def test_risk_of_a_table_is_that_of_what_the_role_sees(home: Home) -> None:
+    document = home.json("risk", "anonymized_users")
+    assert (document["table"], document["role"]) == ("anonymized.anonymized_users", "analyst")
+    assert sum(one["size"] * one["classes"] for one in document["class_sizes"]) == document["records"]
+    assert 0 < document["prosecutor"]["average"] <= document["prosecutor"]["highest"] == 1 / document["k"]
+    assert "user_token" in document["pseudonyms"]
+    assert next(one["name"] for one in document["sensitive"]) == "subscription_tier"
+    assert "k: records of the smallest class" in home.run("risk", "anonymized_users").stdout
+    # What only compliance reads is looked at on the record.
+    raw = home.json("risk", "raw.raw_users", "--role", "compliance")
+    latest, *_ = home.json("audit", "show", "--limit", "1")
+    assert (latest["action"], latest["subject_table"]) == ("restricted_read", "raw.raw_users")
+    assert latest["details"] == {"read": "risk", "rows": raw["records"]}
+
+
+def test_risk_of_a_file(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(
+        "age;sex;illness\n" + "20-29;f;flu\n20-29;f;none\n" * 3 + "30-39;m;flu\n*;*;flu\n", encoding="utf-8"
+    )
+    words = ("risk", str(path), "--quasi-identifiers", "age,sex", "--sensitive", "illness", "--suppressed", "*")
+    document = home.json(*words, "--original", str(path), "--population", str(path))
+    assert (document["records"], document["suppressed"], document["k"], document["unique"]) == (7, 1, 1, 1)
+    assert [one["columns"] for one in document["combinations"]] == [["age"], ["sex"]]
+    assert document["population"] == 8
+
+
 def test_doctor(home: Home) -> None:
     found = {finding["name"]: finding for finding in home.json("doctor")}
     assert {"Java", "keyring", "policies", "warehouse", "landing folder"} <= found.keys()
@@ -136,6 +163,10 @@ ERRORS = {
     "a negative seed": (("generate", "--users", "1", "--events", "0", "--seed", "-1"), "seed"),
     "a head that is none": (("audit", "verify", "--head", "beef@1"), "HASH@ROW"),
     "a file of heads that is not there": (("audit", "verify", "--head", "/no/such/heads"), "/no/such/heads"),
+    "a table that is none": (("risk", "no_such_table"), "no_such_table"),
+    "a table of another role": (("risk", "anonymized_users", "--role", "dashboard"), "anonymized_users"),
+    "a column that is none": (("risk", "anonymized_users", "--sensitive", "shoe_size"), "shoe_size"),
+    "a file that is none": (("risk", "/no/such/people.csv"), "people.csv"),
     "keys twice": (("keys", "init"), "keyring"),
     "a policy folder that is none": (("policy", "check", "--json"), "PRIVACY_PLATFORM_POLICIES"),
     "a database that is none": (("audit", "verify"), "PRIVACY_PLATFORM_DATABASE_URL"),

@@ -8,7 +8,7 @@ The first writes pycanon's answers for the generated tables, which the unit test
 its answers for a file, whose other columns are all quasi-identifiers.
 
 Recursive (c,l)-diversity is given twice: `pycanon_c` as pycanon computes it, whose r1 is the *rarest* value and which
-rounds c down and adds one, and `paper_c` by the definition of Machanavajjhala et al. (2007), counted here in plain Python.
+rounds c down and adds one, and `paper_c` by the definition of Machanavajjhala et al. (2007), counted here.
 """
 
 import argparse
@@ -22,9 +22,7 @@ import pandas as pd
 from pycanon import anonymity
 from pycanon.metrics import average_rir, max_rir
 
-from privacy_platform_tests.oracles.tables import SEEDS, generated_table
-
-ANSWERS = Path(__file__).with_name("pycanon.json")
+from privacy_platform_tests.oracles.tables import ANSWERS, SEEDS, generated_table
 
 
 def answers(data: pd.DataFrame, sensitive: list[str]) -> dict[str, Any]:
@@ -68,7 +66,7 @@ def main() -> None:
     parser.add_argument("--separator", default=",")
     wanted = parser.parse_args()
     if wanted.file:
-        print(json.dumps(answers(pd.read_csv(wanted.file, sep=wanted.separator), wanted.sensitive), indent=1))  # noqa: T201
+        print(json.dumps(answers(pd.read_csv(wanted.file, sep=wanted.separator), wanted.sensitive), indent=1))
         return
     found = {str(seed): answers(pd.DataFrame(generated_table(seed)), ["word", "number"]) for seed in SEEDS}
     ANSWERS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

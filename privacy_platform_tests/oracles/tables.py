@@ -1,9 +1,12 @@
 """Small tables made from a seed, by the standard library alone: the same in the oracle's environment and in ours."""
 
 import random
+from pathlib import Path
 
-__all__ = ["SEEDS", "Table", "generated_table"]
+__all__ = ["ANSWERS", "SEEDS", "Table", "generated_table"]
 
+ANSWERS = Path(__file__).with_name("pycanon.json")
+"""What the oracle said of the tables."""
 SEEDS = tuple(range(12))
 Table = dict[str, list[str] | list[int]]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
 from privacy_platform.anonymization.kanonymity.evaluate import MeasuredSensitive, measure
 from privacy_platform.anonymization.kanonymity.tuples import Sensitive, Tuples
@@ -31,7 +32,7 @@ from privacy_platform.anonymization.risk.singling import (
     single_out,
 )
 
-__all__ = ["DEFAULT_K", "ColumnReport", "Options", "RiskReport", "SensitiveReport", "assess"]
+__all__ = ["DEFAULT_K", "ColumnReport", "Options", "RiskReport", "SensitiveReport", "assess", "sensitive_report"]
 
 DEFAULT_K = 5
 MAX_TUPLES = 4_000_000
@@ -330,7 +331,9 @@ def _combinations(relation: Relation, choice: ColumnChoice, share: float, notes:
                 "values. Name fewer columns, or look at a sample."
             )
         return None
-    codes = frame.select(_CLASSES.rank("dense").cast(pl.Int32).fill_null(0)).to_numpy()
+    # Texts become numbers by a dictionary first: sorting them would take longer than the search.
+    numbers = frame.with_columns(cs.string().cast(pl.Categorical).to_physical())
+    codes = numbers.select(_CLASSES.rank("dense").cast(pl.Int32).fill_null(0)).to_numpy()
     found = single_out(names, codes, frame["records"].to_numpy(), threshold=share)
     if found.complete_to < min(MAX_SIZE, len(names)):
         notes.append(
