@@ -30,17 +30,28 @@ class TableFileError(PrivacyPlatformError):
 class FrameRelation:
     """A frame in memory as a relation; columns of lists and structures are left out."""
 
-    def __init__(self, frame: pl.DataFrame) -> None:
+    def __init__(self, frame: pl.DataFrame, *, counts: str | None = None) -> None:
+        """Take a frame.
+
+        Args:
+            frame: one row a record, or
+            counts: name of the column that says how many records (≥ 1) a row stands for; it is no column of the
+                relation.
+        """
         self._frame = frame.select(~cs.nested() & ~cs.binary() & ~cs.object())
+        self._counts = counts
+        number = pl.len() if counts is None else pl.col(counts).sum()
+        self._records = number.cast(pl.Int64).alias("records")
 
     @property
     def columns(self) -> tuple[SourceColumn, ...]:
         """Columns in order."""
-        return tuple(SourceColumn(name, _kind(dtype)) for name, dtype in self._frame.schema.items())
+        schema = self._frame.schema.items()
+        return tuple(SourceColumn(name, _kind(dtype)) for name, dtype in schema if name != self._counts)
 
     def records(self) -> int:
-        """Rows of the frame."""
-        return self._frame.height
+        """How many there are."""
+        return int(self._frame.select(self._records).item())
 
     def distinct(self, names: Sequence[str]) -> dict[str, int]:
         """Values of each column."""
@@ -48,13 +59,13 @@ class FrameRelation:
 
     def grouped(self, names: Sequence[str], *, limit: int | None = None) -> pl.DataFrame | None:
         """Distinct combinations."""
-        found = self._frame.group_by([pl.col(name).alias(f"c{i}") for i, name in enumerate(names)]).agg(_RECORDS)
+        found = self._frame.group_by([pl.col(name).alias(f"c{i}") for i, name in enumerate(names)]).agg(self._records)
         return None if limit is not None and found.height > limit else found
 
     def cells(self, names: Sequence[str], value: str) -> pl.DataFrame:
         """Values in classes."""
         keys = [pl.col(name).alias(f"c{i}") for i, name in enumerate(names)]
-        cells = self._frame.group_by([*keys, pl.col(value).alias("value")]).agg(_RECORDS)
+        cells = self._frame.group_by([*keys, pl.col(value).alias("value")]).agg(self._records)
         classes = [f"c{i}" for i in range(len(names))]
         number = pl.struct(classes).rank("dense") if classes else pl.lit(0)
         return cells.select(number.cast(pl.Int64).alias("class"), "value", "records")
@@ -62,10 +73,7 @@ class FrameRelation:
     def without(self, names: Sequence[str], mark: str) -> Self:
         """The frame without suppressed rows."""
         suppressed = pl.all_horizontal(pl.col(name).cast(pl.String).eq_missing(mark) for name in names)
-        return type(self)(self._frame.filter(~suppressed))
-
-
-_RECORDS = pl.len().cast(pl.Int64).alias("records")
+        return type(self)(self._frame.filter(~suppressed), counts=self._counts)
 
 
 def _kind(dtype: pl.DataType) -> Kind:

@@ -131,6 +131,18 @@ def test_null_is_a_sensitive_value_too_the_last_one() -> None:
     assert (found.t_equal, found.t_ordered) == (pytest.approx(1 / 4), pytest.approx(1 / 4))
 
 
+def test_counted_rows_are_as_many_records() -> None:
+    frame = PEOPLE.drop("id")
+    counted = frame.group_by(pl.all()).agg(pl.len().alias("n"))
+    options = Options(suppressed="*", population=FrameRelation(counted, counts="n"))
+    relation = FrameRelation(counted, counts="n")
+    choice = choose(relation, quasi_identifiers=["age", "sex"], sensitive=["income"])
+
+    assert assess(relation, choice, table="people", options=options) == report_of(
+        frame, Options(suppressed="*", population=FrameRelation(frame))
+    )
+
+
 def test_an_empty_table() -> None:
     report = report_of(PEOPLE.clear())
 
