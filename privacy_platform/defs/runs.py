@@ -1,7 +1,5 @@
 """Running assets from the command line: one Dagster run in this process, with its progress and its summary."""
 
-import os
-import platform
 import threading
 import time
 import uuid
@@ -12,7 +10,6 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-import psutil
 import psycopg
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 
@@ -27,6 +24,7 @@ from privacy_platform.defs.automation import (
 )
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.load import PolicySet
+from privacy_platform.processes import has_ended, this_process
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import rows_read
 
@@ -113,7 +111,7 @@ def materialize(
     if daily and days is None:
         chosen -= daily
     fail_abandoned_runs(instance)
-    tags = {PROCESS_TAG: _process()}
+    tags = {PROCESS_TAG: this_process()}
     tags |= {RANGE_START: str(days[0]), RANGE_END: str(days[1])} if days and daily else {}
     if not chosen:
         raise RunError("No day of data is in landing or in the raw zone: land a file first, or give --days.")
@@ -144,22 +142,8 @@ def _require_days(policies: PolicySet, first: date, last: date) -> None:
 def fail_abandoned_runs(instance: DagsterInstance) -> None:
     """Report runs of this command whose process is gone as failed: they would hold their pool's place for ever."""
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]), limit=100):
-        host, _, rest = run.tags.get(PROCESS_TAG, "").partition(":")
-        if host == platform.node() and not _lives(rest):
+        if has_ended(run.tags.get(PROCESS_TAG, "")):
             instance.report_run_failed(run, "The process of this run has ended without a word.")
-
-
-def _process() -> str:
-    """This process, so that another one of this host can tell whether it still lives: numbers are used again."""
-    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
-
-
-def _lives(process: str) -> bool:
-    number, _, began = process.partition(":")
-    try:
-        return f"{psutil.Process(int(number)).create_time():.2f}" == began
-    except (psutil.NoSuchProcess, ValueError):
-        return False
 
 
 def known_days(policies: PolicySet) -> tuple[date, date] | None:

@@ -21,8 +21,12 @@ from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.checks import CheckOutcome
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING, Release, drop_staging, exclusive, swap
-from privacy_platform.warehouse.tables import count_rows, partition_name, partitions
+from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
 from privacy_platform.warehouse.views import ensure_views
+
+# How long a release that waits for readers keeps new ones waiting, and how long it then lets them pass.
+LOCK_MOMENT = 0.5
+LOCK_PAUSE = 1.5
 
 
 class WarehouseError(PrivacyPlatformError):
@@ -125,10 +129,10 @@ def conclude(
     table = release.table
     if not all(check.passed for check in checks):
         refuse(connection, table, run, publication.dataset, checks)
-    hold_all(connection, table, upstream or {})
     rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
     staying = sorted(set(partitions(connection, table)) - {*filled, *emptied})
     table_rows = rows + sum(count_rows(connection, table.zone, partition_name(table, p)) for p in staying)
+    _take(connection, table, upstream or {})
     swap(connection, release, filled, emptied=emptied)
     # The salt is thrown away with the release, not by a clean-up after it that may never come.
     connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, release.secret)))
@@ -161,6 +165,38 @@ def pin(connection: Connection, read: Mapping[Table, Sequence[Partition]]) -> di
         "SELECT name, to_regclass(name)::oid::bigint FROM unnest(%s::text[]) AS name", [names]
     ).fetchall()
     return {str(name): int(oid) for name, oid in rows if oid is not None}
+
+
+def _take(connection: Connection, table: Table, pinned: Mapping[str, int]) -> None:
+    """Keep others from the table until the commit, once its readers have ended; see also `hold_all`.
+
+    Whoever waits for a lock makes everybody who comes later wait too. So this waits for a moment only, lets go, so that
+    new readers pass, and tries again, for as long as the connection waits for locks at all.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: a reader has held it all the time.
+        WarehouseError: see `hold_all`.
+    """
+    connection.commit()
+    row = connection.execute("SELECT setting::float / 1000 FROM pg_settings WHERE name = 'lock_timeout'").fetchone()
+    deadline = time.monotonic() + (row[0] if row else 0)
+    while True:
+        hold_all(connection, table, pinned)
+        if not table_columns(connection, table.zone, table.name):
+            return
+        name = sql.Identifier(table.zone, table.name)
+        try:
+            connection.execute(
+                sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_MOMENT * 1000:.0f}ms"))
+            )
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name))
+            connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+            return
+        except psycopg.errors.LockNotAvailable:
+            connection.rollback()
+            if time.monotonic() + LOCK_PAUSE > deadline:
+                raise
+        time.sleep(LOCK_PAUSE)
 
 
 def hold_all(connection: Connection, table: Table, pinned: Mapping[str, int]) -> None:

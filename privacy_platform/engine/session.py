@@ -5,6 +5,7 @@ cluster. Nothing here needs a `SparkContext`.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from privacy_platform import settings
+from privacy_platform.processes import has_ended, this_process
 
 MASTER_VARIABLE = "PRIVACY_PLATFORM_SPARK_MASTER"
 MEMORY_VARIABLE = "PRIVACY_PLATFORM_SPARK_MEMORY"
@@ -55,8 +57,18 @@ def spark_config() -> dict[str, Any]:
 
 
 def _scratch() -> Path:
-    """Where shuffles lie: in the home, which is closed to others; made with the session, not by loading definitions."""
-    return settings.home() / "spark"
+    """Where shuffles lie: in the home, which is closed to others; made with the session, not by loading definitions.
+
+    Each process has a folder of its own, so that what a killed one has left can be told from what is in use.
+    """
+    return settings.home() / "spark" / this_process()
+
+
+def _clear_scratch() -> None:
+    """Remove the folders of processes that are gone: shuffles hold pseudonymous rows."""
+    for folder in _scratch().parent.iterdir():
+        if has_ended(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def parallelism() -> int:
@@ -70,13 +82,17 @@ def spark_attempts() -> int:
 
 
 def prepare_environment() -> None:
-    """Make the workers use this interpreter and Spark bind to the loopback address; before the session starts."""
+    """Make the workers use this interpreter and Spark bind to the loopback address; before the session starts.
+
+    Also makes the folder of shuffles, and removes those of killed runs.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if os.environ.get(MASTER_VARIABLE, "local") == "local":
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    for folder in (settings.home(), _scratch()):
+    for folder in (settings.home(), _scratch().parent, _scratch()):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _clear_scratch()
 
 
 def spark_session() -> SparkSession:

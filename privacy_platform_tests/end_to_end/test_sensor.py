@@ -137,6 +137,11 @@ def test_a_version_starts_a_run_once_and_a_new_version_again(home: Home, landing
     assert isinstance(second, dg.SensorResult)
     assert request(second).run_key != request(first).run_key
     assert isinstance(look(home, second.cursor), dg.SkipReason)
+    # What docs/operations.md says to do after a failed run.
+    before = path.stat()
+    settle(path, seconds=20)
+    assert asked_tables(request(look(home, second.cursor))) == OF_USERS
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     # Without its cursor the sensor asks again, by the same key, which Dagster runs once.
     assert request(look(home)).run_key == request(second).run_key
 

@@ -1,7 +1,9 @@
 """Anonymizing: what the policy says comes out, and nothing comes out when any of it would be personal."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from privacy_platform.anonymization import techniques
+from privacy_platform.engine import gate
 from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
 from privacy_platform.engine.gate import GateError, WarehouseError, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError, check_names
@@ -490,6 +493,27 @@ def test_a_reader_keeps_its_snapshot_and_a_stuck_reader_stops_the_swap(
         assert reader.execute("SELECT count(*) FROM anonymized.anonymized_stuck").fetchone() == (5,)
     assert staging_is_empty()
     assert world.anonymize(policy).rows == 5
+
+
+def test_a_release_that_waits_for_a_reader_lets_others_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = people_policy("waiting")
+    world.land(policy, world.put("people_waiting.jsonl", [person(n) for n in range(5)]))
+    world.anonymize(policy)
+    monkeypatch.setattr(gate, "LOCK_MOMENT", 0.1)
+    monkeypatch.setattr(gate, "LOCK_PAUSE", 0.2)
+    count = "SELECT count(*) FROM anonymized.anonymized_waiting"
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LOCK TABLE%%' AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, connect(Role.ANALYST) as reader:
+        reader.execute(count)
+        release = pool.submit(world.anonymize, policy)
+        deadline = time.monotonic() + 30
+        while query(waiting) == [(0,)] and time.monotonic() < deadline and not release.done():
+            time.sleep(0.02)
+        with connect(Role.ANALYST, lock_timeout=5) as other:
+            assert other.execute(count).fetchone() == (5,)
+        assert not release.done()
+        reader.rollback()
+        assert release.result(timeout=30).rows == 5
 
 
 def test_two_runs_never_release_one_table_at_once(landed: World) -> None:
