@@ -97,20 +97,19 @@ def _replace(text: str, value: str, placeholder: str) -> str:
     return "".join([*kept, text[at:]]) if kept else text
 
 
-def candidates(text: pl.Expr, values: Mapping[str, pl.Expr], least: int = MIN_CHARACTERS) -> pl.Expr:
+def candidates(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
     """Expression: whether a text may hold one of its row's values; every true find is among them.
 
     Args:
         text: The texts.
         values: The row's own values, as text, by field.
-        least: Values of fewer characters are passed over; one fewer is enough in scripts without blanks.
     """
     low = text.str.to_lowercase()
     found = [
-        low.str.contains(value.str.to_lowercase(), literal=True).fill_null(False) & long_enough(value, least)
+        low.str.contains(value.str.to_lowercase(), literal=True).fill_null(False) & long_enough(value)
         for value in values.values()
     ]
-    encoded = text.str.contains("[%+]") & pl.any_horizontal([long_enough(value, least) for value in values.values()])
+    encoded = text.str.contains("[%+]") & pl.any_horizontal([long_enough(value) for value in values.values()])
     return pl.any_horizontal(*found, encoded).fill_null(False)
 
 
@@ -129,11 +128,14 @@ def number_candidates(text: pl.Series, value: pl.Series) -> pl.Series:
     return none.scatter(rows, found.fill_null(False))
 
 
-def long_enough(value: pl.Expr, least: int) -> pl.Expr:
-    """Expression: whether a value is long enough to be told from chance; false for null."""
+def long_enough(value: pl.Expr) -> pl.Expr:
+    """Expression: whether a value is long enough to be told from chance; false for null.
+
+    That is `MIN_CHARACTERS`, one fewer in scripts without blanks.
+    """
     length = value.str.len_chars()
     unspaced = value.str.contains(_UNSPACED.pattern)
-    return ((length >= least) | ((length == least - 1) & unspaced)).fill_null(False)
+    return ((length >= MIN_CHARACTERS) | ((length == MIN_CHARACTERS - 1) & unspaced)).fill_null(False)
 
 
 def scrub_own(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
@@ -171,6 +173,6 @@ def _scrub_row(row: tuple[str, ...], names: list[str]) -> str:
     return text
 
 
-def _counts(value: str, least: int = MIN_CHARACTERS) -> bool:
+def _counts(value: str) -> bool:
     """The scalar twin of :func:`long_enough`."""
-    return len(value) >= least or (len(value) == least - 1 and bool(_UNSPACED.search(value)))
+    return len(value) >= MIN_CHARACTERS or (len(value) == MIN_CHARACTERS - 1 and bool(_UNSPACED.search(value)))

@@ -120,7 +120,7 @@ def _raw_asset(
         yield from _released(context, key, release)
 
     built: dg.AssetsDefinition = dg.asset(
-        check_specs=check_specs(key, ("schema_matches_policy", "row_count_reconciled", "tokens_resolve")),
+        check_specs=check_specs(key, release_raw.CHECKS),
         **_arguments(table, policy.owners, _digest(policy), tables, "sealed"),
         **_partitioning(policy, partitions),
     )(raw)

@@ -23,7 +23,6 @@ import polars as pl
 __all__ = [
     "PATTERNS",
     "Pattern",
-    "contains_any",
     "contains_any_series",
     "find",
     "scrub",
@@ -309,11 +308,6 @@ def contains_any_series(texts: pl.Series) -> pl.Series:
     checked = [any(pattern.occurs_in(text) for pattern in _MEASURED) for text in open_texts]
     sure = sure.scatter((~sure).arg_true(), checked) if checked else sure
     return found.scatter(rows, sure)
-
-
-def contains_any(column: pl.Expr) -> pl.Expr:
-    """Expression: whether each text of a string column holds any pattern (false for null)."""
-    return column.map_batches(contains_any_series, return_dtype=pl.Boolean, is_elementwise=True)
 
 
 def find(texts: pl.Series, patterns: Sequence[Pattern] = PATTERNS) -> dict[str, int]:

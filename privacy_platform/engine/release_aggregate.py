@@ -20,6 +20,9 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.tables import WHOLE, Column, ColumnType, Table
 from privacy_platform.warehouse.checks import (
+    MINIMUM_GROUP_SIZE,
+    ROW_COUNT_RECONCILED,
+    SCHEMA_MATCHES_POLICY,
     CheckOutcome,
     group_size_check,
     reconciliation_check,
@@ -30,7 +33,7 @@ from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release, indexing, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions, table_columns
 
-CHECKS = ("schema_matches_policy", "minimum_group_size", "row_count_reconciled")
+CHECKS = (SCHEMA_MATCHES_POLICY, MINIMUM_GROUP_SIZE, ROW_COUNT_RECONCILED)
 
 
 def release_aggregate(

@@ -33,6 +33,11 @@ from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.checks import (
+    K_ANONYMITY,
+    NO_RAW_PII,
+    ROW_COUNT_RECONCILED,
+    SCHEMA_MATCHES_POLICY,
+    TOKENS_RESOLVE,
     CheckOutcome,
     k_anonymity_check,
     not_run,
@@ -172,8 +177,8 @@ def _arrows(
 
 def check_names(policy: DatasetPolicy) -> tuple[str, ...]:
     """The checks an anonymized table goes through."""
-    names = ("schema_matches_policy", "no_raw_pii", "row_count_reconciled", "tokens_resolve")
-    return (*names, "k_anonymity") if policy.privacy_model else names
+    names = (SCHEMA_MATCHES_POLICY, NO_RAW_PII, ROW_COUNT_RECONCILED, TOKENS_RESOLVE)
+    return (*names, K_ANONYMITY) if policy.privacy_model else names
 
 
 def _waiting(reference: DatasetPolicy) -> str:

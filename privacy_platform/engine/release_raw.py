@@ -33,6 +33,9 @@ from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.checks import (
+    ROW_COUNT_RECONCILED,
+    SCHEMA_MATCHES_POLICY,
+    TOKENS_RESOLVE,
     CheckOutcome,
     reconciliation_check,
     schema_check,
@@ -56,6 +59,8 @@ from privacy_platform.warehouse.tables import (
     standing_shape,
     table_columns,
 )
+
+CHECKS = (SCHEMA_MATCHES_POLICY, ROW_COUNT_RECONCILED, TOKENS_RESOLVE)
 
 
 class NothingLandedError(PrivacyPlatformError):

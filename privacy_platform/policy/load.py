@@ -101,18 +101,6 @@ def load_policies(folders: Iterable[Path] | None = None) -> PolicySet:
     return _cross_checked(datasets, aggregates, invalid)
 
 
-def load_policy(path: Path) -> DatasetPolicy | AggregatePolicy:
-    """One policy file.
-
-    Raises:
-        PolicyError: it does not validate.
-    """
-    policy = read_policy(path)
-    if isinstance(policy, InvalidPolicy):
-        raise PolicyError(policy.message)
-    return policy
-
-
 def read_policy(path: Path) -> DatasetPolicy | AggregatePolicy | InvalidPolicy:
     """One policy file, or what is wrong with it."""
     name, is_aggregate = path.stem.replace("-", "_").lower(), False

@@ -89,12 +89,12 @@ class Table:
         return {column.name: column.type.polars for column in self.columns}
 
     def column(self, name: str) -> Column:
-        """The column of that name (KeyError if there is none)."""
-        return next(c for c in self.columns if c.name == name) if name in self.schema() else _missing(name)
+        """The column of that name.
 
-
-def _missing(name: str) -> Column:
-    raise KeyError(name)
+        Raises:
+            KeyError: there is none.
+        """
+        return {column.name: column for column in self.columns}[name]
 
 
 @dataclass(frozen=True, order=True, slots=True)
