@@ -46,7 +46,7 @@ MAX_LINE_BYTES = 16 * 2**20
 _SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
 _BATCH_ROWS = 65_536
 _DELIMITERS = ",;\t|"
-_BLANKS = np.frombuffer(b" \t\r", dtype=np.uint8)
+_BLANKS = (b" ", b"\t", b"\r")
 _AS_TEXT = (SourceType.STRING, SourceType.TIMESTAMP, SourceType.DATE)
 
 
@@ -179,7 +179,8 @@ class _Raw(NamedTuple):
 
 def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
     for chunk in _chunks(split):
-        lines = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
+        ends = np.count_nonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n"))
+        lines = int(ends) + (not chunk.endswith(b"\n"))
         fast = _jsonl_fast(chunk, lines, types)
         yield fast if fast is not None else _jsonl_careful(chunk, types)
 
@@ -233,11 +234,11 @@ def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:
     zero: an unknown key holds nothing but null, and no `":"` stands in a text, so T counts the texts.
     """
     characters = np.frombuffer(chunk, dtype=np.uint8)
-    quotes = np.flatnonzero(characters == ord('"'))
-    after = characters.take(quotes + 1, mode="clip")
-    if np.isin(after, _BLANKS).any() and re.search(rb'"[ \t\r]+:', chunk):
+    quote, after = characters[:-1] == ord('"'), characters[1:]
+    blanks = (blank for blank in _BLANKS if blank in chunk)
+    if any((quote & (after == ord(blank))).any() for blank in blanks) and re.search(rb'"[ \t\r]+:', chunk):
         return False  # a key that does not end in `":`
-    ends = quotes[after == ord(":")] + 2
+    ends = np.flatnonzero(quote & (after == ord(":"))) + 2
     following = characters.take(ends, mode="clip")
     following = np.where(following == ord(" "), characters.take(ends + 1, mode="clip"), following)
     texts = frame.select(cs.string())

@@ -481,6 +481,7 @@ def test_unknown_parquet_columns_are_reported(tmp_path: Path) -> None:
         ("2026-01-02T03:04:05 Europe/Berlin", None),
         ("02.01.2026", None),
         ("20260102", None),
+        ("--024-01-02T03:04:05Z", None),
         ("1767322800", None),
         ("", None),
         ("now", None),
