@@ -21,12 +21,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self, cast
+from typing import Annotated, ClassVar, Literal, Self
 
 import polars as pl
 import polars_hash  # noqa: F401 - registers the `chash` namespace
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from privacy_platform.anonymization.distinct import for_each_distinct
 from privacy_platform.anonymization.hierarchies import ANY, Hierarchy, HierarchyReference, load
 from privacy_platform.anonymization.own_values import scrub_own
 from privacy_platform.anonymization.ranges import finite, range_index, range_labels
@@ -89,9 +90,14 @@ def _subkey(key: str, domain: str | None) -> str:
     return hmac.digest(key.encode(), b"domain:" + domain.encode(), hashlib.sha256).hex() if domain else key
 
 
-def _keyed(column: pl.Expr, key: str) -> pl.Expr:
-    """64 hex digits of HMAC-SHA256 (RFC 2104) of the value's UTF-8 text; the key is the key text's bytes."""
-    return cast("pl.Expr", column.cast(pl.String).chash.hmac_sha256(key=key))  # type: ignore[attr-defined]
+def _keyed(column: pl.Expr, key: str, normalize: "Normalize" = "none") -> pl.Expr:
+    """64 hex digits of HMAC-SHA256 (RFC 2104) of the normalized value's UTF-8 text; the key is the key text's bytes."""
+
+    def digests(values: pl.Series) -> pl.Series:
+        text = _normalized(pl.col(values.name), normalize)
+        return values.to_frame().select(text.chash.hmac_sha256(key=key)).to_series()  # type: ignore[attr-defined]
+
+    return for_each_distinct(column.cast(pl.String), digests)
 
 
 class _Base(BaseModel):
@@ -185,7 +191,7 @@ class Hash(_Base):
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
         """HMAC-SHA256 under the release salt."""
-        return _keyed(_normalized(column, self.normalize), _subkey(secrets.release_salt, self.domain))
+        return _keyed(column, _subkey(secrets.release_salt, self.domain), self.normalize)
 
     @property
     def shape(self) -> str:
@@ -213,7 +219,7 @@ class Hmac(_Base):
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
         """HMAC-SHA256 under the kept key, or the domain's key derived from it."""
-        return _keyed(_normalized(column, self.normalize), _subkey(secrets.hmac_key, self.domain))
+        return _keyed(column, _subkey(secrets.hmac_key, self.domain), self.normalize)
 
     @property
     def shape(self) -> str:
@@ -356,6 +362,18 @@ class Generalize(_Base):
             )
 
 
+def _either(
+    values: pl.Series,
+    plain: pl.Series,
+    easily: Callable[[pl.Series], pl.Series],
+    carefully: Callable[[pl.Series], pl.Series],
+) -> pl.Series:
+    """`easily` of the values that are plain, `carefully` of the others; null stays null."""
+    rest = (~plain).arg_true()
+    result = easily(values)
+    return result if rest.is_empty() else result.scatter(rest, carefully(values.gather(rest)))
+
+
 class MaskPhone(_Base):
     """A phone number's last digits: `***-***-4567`."""
 
@@ -377,15 +395,24 @@ class MaskPhone(_Base):
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
         """Keep the last digits (extensions apart); fewer than `keep_last` + 3 digits are masked fully."""
-        digits = column.cast(pl.String).str.replace(r"(?i)(?:x|ext|#).*$", "").str.replace_all(r"[^0-9]", "")
+        return column.cast(pl.String).map_batches(self._masked, return_dtype=pl.String, is_elementwise=True)
+
+    def _masked(self, numbers: pl.Series) -> pl.Series:
+        """The kernel on a whole series; what has an extension, or no digits at its end, goes the long way."""
+        lead = self.template.removesuffix("{}")
+        plain = numbers.str.contains(rf"^[^0-9xX#]*(?:[0-9][^0-9xX#]*){{3,}}[0-9]{{{self.keep_last}}}$")
+        return _either(numbers, plain, lambda texts: lead + texts.str.tail(self.keep_last), self._masked_any)
+
+    def _masked_any(self, numbers: pl.Series) -> pl.Series:
+        digits = numbers.str.replace(r"(?i)(?:x|ext|#).*$", "").str.replace_all(r"[^0-9]", "").alias("digits")
         lead = pl.lit(self.template.removesuffix("{}"))
-        return (
-            pl.when(digits.is_null())
-            .then(None)
-            .when(digits.str.len_bytes() >= self.keep_last + 3)
-            .then(lead + digits.str.tail(self.keep_last))
+        text = pl.col("digits")
+        masked = (
+            pl.when(text.str.len_bytes() >= self.keep_last + 3)
+            .then(lead + text.str.tail(self.keep_last))
             .otherwise(lead + pl.lit("*" * self.keep_last))
         )
+        return digits.to_frame().select(masked).to_series()
 
     @property
     def shape(self) -> str:
@@ -414,15 +441,20 @@ class MaskZip(_Base):
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
         """Keep a prefix when at least two characters stay hidden and all are plain letters or digits."""
-        code = column.cast(pl.String).str.to_uppercase().str.replace_all(r"[ -]", "")
-        plain = code.str.contains(f"^[0-9A-Z]{{{self.keep_first + 2},}}$")
-        return (
-            pl.when(code.is_null())
-            .then(None)
-            .when(plain)
-            .then(code.str.head(self.keep_first) + pl.lit("**"))
-            .otherwise(pl.lit("*" * (self.keep_first + 2)))
-        )
+        return column.cast(pl.String).map_batches(self._masked, return_dtype=pl.String, is_elementwise=True)
+
+    def _masked(self, codes: pl.Series) -> pl.Series:
+        """The kernel on a whole series; only what is not written plainly goes the long way."""
+
+        def prefix(texts: pl.Series) -> pl.Series:
+            return texts.str.head(self.keep_first) + "**"
+
+        def cleaned(texts: pl.Series) -> pl.Series:
+            code = texts.str.to_uppercase().str.replace_all(r"[ -]", "")
+            return prefix(code).zip_with(code.str.contains(form), pl.Series(["*" * (self.keep_first + 2)]))
+
+        form = f"^[0-9A-Z]{{{self.keep_first + 2},}}$"
+        return _either(codes, codes.str.contains(form), prefix, cleaned)
 
     @property
     def shape(self) -> str:
@@ -470,14 +502,15 @@ class MaskIp(_Base):
 def _network(addresses: pl.Series) -> pl.Series:
     """Kernel of :class:`MaskIp` on a whole series; only what is not IPv4 takes the longer way."""
     text = addresses.str.strip_chars()
-    is_v4 = text.str.contains(_IPV4)
-    networks = text.str.strip_chars_end("0123456789") + "0"
-    rest = (~is_v4).arg_true()
-    if rest.is_empty():
-        return networks
-    others = text.gather(rest)
-    mapped = others.str.extract(rf"^(?i:::ffff:(?:0:)?)({_OCTET}\.{_OCTET}\.{_OCTET}\.){_OCTET}$") + "0"
-    return networks.scatter(rest, mapped.zip_with(mapped.is_not_null(), _network_v6(others)))
+
+    def network_v4(texts: pl.Series) -> pl.Series:
+        return texts.str.strip_chars_end("0123456789") + "0"
+
+    def network_other(texts: pl.Series) -> pl.Series:
+        mapped = texts.str.extract(rf"^(?i:::ffff:(?:0:)?)({_OCTET}\.{_OCTET}\.{_OCTET}\.){_OCTET}$") + "0"
+        return mapped.zip_with(mapped.is_not_null(), _network_v6(texts))
+
+    return _either(text, text.str.contains(_IPV4), network_v4, network_other)
 
 
 def _network_v6(addresses: pl.Series) -> pl.Series:

@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import polars as pl
 
+from privacy_platform.anonymization.distinct import for_each_distinct
 from privacy_platform.anonymization.hierarchies.base import ANY, Hierarchy, HierarchyError, anything
 from privacy_platform.settings import user_policies
 
@@ -76,13 +77,14 @@ class Table(Hierarchy):
         at = self.position(level)
         if level == ANY:
             return anything(column)
-        text = column.cast(pl.String)
         labels = pl.Series([row[at] for row in self.rows], dtype=pl.String)
-        return (
-            pl.when(text.is_not_null())
-            .then(_folded(text).replace_strict(self._keys, labels, default=ANY, return_dtype=pl.String))
-            .otherwise(None)
-        )
+
+        def known(values: pl.Series) -> pl.Series:
+            text = pl.col(values.name)
+            label = _folded(text).replace_strict(self._keys, labels, default=ANY, return_dtype=pl.String)
+            return values.to_frame().select(pl.when(text.is_not_null()).then(label)).to_series()
+
+        return for_each_distinct(column.cast(pl.String), known)
 
     def coarsen(self, labels: pl.Expr, finest: str, level: str) -> pl.Expr:
         """The parent, or a further ancestor."""

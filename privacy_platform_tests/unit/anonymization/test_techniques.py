@@ -227,6 +227,35 @@ def test_phone(value, masked):
     assert apply({"name": "mask", "kind": "phone"}, [value], dtype=pl.String) == [masked]
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.none() | st.text("0123456789 ()+-.xXeEtT#\n٣", max_size=16), max_size=6), st.integers(1, 4))
+def test_phone_agrees_with_a_plain_loop(numbers, keep):
+    def masked(number):
+        digits = re.sub("[^0-9]", "", re.sub(r"(?i)(?:x|ext|#).*\Z", "", number))
+        return "***-***-" + (digits[-keep:] if len(digits) >= keep + 3 else "*" * keep)
+
+    spec = {"name": "mask", "kind": "phone", "keep_last": keep}
+    assert apply(spec, numbers, dtype=pl.String) == [None if n is None else masked(n) for n in numbers]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.none() | st.text("0123456789ABxyß -\n", max_size=9), max_size=6), st.integers(1, 3))
+def test_zip_agrees_with_a_plain_loop(codes, keep):
+    def masked(code):
+        plain = re.sub("[ -]", "", code.upper())
+        return plain[:keep] + "**" if re.fullmatch(f"[0-9A-Z]{{{keep + 2},}}", plain) else "*" * (keep + 2)
+
+    spec = {"name": "mask", "kind": "zip", "keep_first": keep}
+    assert apply(spec, codes, dtype=pl.String) == [None if c is None else masked(c) for c in codes]
+
+
+@pytest.mark.parametrize("spec", TEXT_SPECS, ids=lambda spec: "-".join(map(str, spec.values())))
+@settings(max_examples=30, deadline=None)
+@given(values=VALUES)
+def test_what_repeats_comes_out_as_what_does_not(spec, values):
+    assert apply(spec, values * 9, dtype=pl.String) == apply(spec, values, dtype=pl.String) * 9
+
+
 def test_phone_parameters():
     spec = {"name": "mask", "kind": "phone", "keep_last": 2, "template": "(***) *-{}"}
     assert apply(spec, ["619-555-4567", "1"]) == ["(***) *-67", "(***) *-**"]

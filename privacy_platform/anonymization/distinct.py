@@ -1,0 +1,26 @@
+"""Work on a column's distinct values instead of all of them, where that is less work: first names, cities."""
+
+from collections.abc import Callable
+
+import polars as pl
+
+__all__ = ["for_each_distinct"]
+
+_REPEATS_THAT_PAY = 4
+
+
+def for_each_distinct(column: pl.Expr, kernel: Callable[[pl.Series], pl.Series]) -> pl.Expr:
+    """Expression: what a kernel makes of each text, computed once for texts that repeat.
+
+    Args:
+        column: Texts.
+        kernel: Texts to texts of the same length; what becomes of one must depend on it alone.
+    """
+
+    def batch(values: pl.Series) -> pl.Series:
+        distinct = values.unique()
+        if len(distinct) * _REPEATS_THAT_PAY > len(values):
+            return kernel(values)
+        return values.replace_strict(distinct, kernel(distinct), return_dtype=pl.String)
+
+    return column.map_batches(batch, return_dtype=pl.String, is_elementwise=True)
