@@ -12,6 +12,7 @@ A :class:`Leak` holds names and counts, never a value. Work is skipped only wher
 different lengths are not equal, and a raw value outside of a column's proven shape does not occur in it.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ __all__ = ["MIN_CHARACTERS", "Leak", "LeakFinderError", "OutputRule", "find_leak
 MIN_CHARACTERS = 4
 _SCAN = OutputRule()
 _SAMPLE = 4096
+_FEW = 64
+_FEW_CHARACTERS = 32
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
 
 
@@ -77,6 +80,10 @@ class _RawField:
         """The lengths in bytes that occur."""
         return _lengths(self.values)
 
+    def occurring(self, parts: frozenset[str]) -> bool:
+        """Whether any value of the batch is one of some texts."""
+        return bool(parts) and bool(self.values.is_in(pl.Series(sorted(parts), dtype=pl.String).implode()).any())
+
     def among(self, lengths: frozenset[int]) -> pl.Series:
         """The distinct values of some lengths."""
         wanted = pl.Series(sorted(lengths), dtype=pl.UInt32)
@@ -122,6 +129,24 @@ class _Column:
         return _lengths(self.open if ascii_only else self.open_low)
 
     @cached_property
+    def parts(self) -> frozenset[str] | None:
+        """Every text of at least three characters inside of `open_low`, where those are few, short and plain.
+
+        Plain are texts in which a value can only stand as it is: no URL encoding, no telephone number.
+        """
+        if self.open.len() > _FEW:
+            return None
+        texts = self.open_low.to_list()
+        if any(len(text) > _FEW_CHARACTERS or re.search("(?s)[%+]|[0-9].*[0-9]", text) for text in texts):
+            return None
+        return frozenset(
+            text[start:end]
+            for text in texts
+            for start in range(len(text))
+            for end in range(start + MIN_CHARACTERS - 1, len(text) + 1)
+        )
+
+    @cached_property
     def is_open(self) -> pl.Series:
         """For all rows, whether the text is no constant of the rule."""
         present = self._all.is_not_null()
@@ -160,6 +185,8 @@ class _Column:
 
     def raw_leak(self, field: _RawField) -> Iterator[Leak]:
         """The third test, for one raw field."""
+        if self.parts is not None and not field.occurring(self.parts):
+            return  # neither equal to a text nor inside of one
         found = self._equal_rows(field)
         # A text cannot hold a value longer than itself; no URL encoding shortens a value.
         fits = min(field.lengths, default=0) <= max(self.open_lengths, default=-1)

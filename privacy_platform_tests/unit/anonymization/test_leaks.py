@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from privacy_platform.anonymization.leaks import Leak, LeakFinderError, OutputRule, find_leaks
+from privacy_platform.anonymization.own_values import occurs
 from privacy_platform.anonymization.techniques import Secrets, Technique
 
 SECRETS = Secrets("a1" * 32, "b2" * 32, "c3" * 32)
@@ -185,3 +186,23 @@ def test_equality_agrees_with_a_plain_loop(rows):
     expected = sum(text.lower() in values for text in texts)
     found = [leak.rows for leak in find_leaks(raw, out, sensitive=["f"], outputs={}) if leak.kind == "raw_value"]
     assert (found[0] if found else 0) >= expected
+
+
+WORDS = ["anna", "Anna", "anna b", "nna b", "ann", "bert", "üli x", "北京市", "北京", "a-b-c", "anna+b"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(WORDS), st.lists(st.sampled_from(WORDS), max_size=2)), min_size=1, max_size=8)
+)
+def test_few_texts_agree_with_a_plain_loop(rows):
+    values, texts = [value for value, _ in rows], [" ".join(words) for _, words in rows]
+    told = [len(value) >= 4 or value == "北京市" for value in values]
+    equal = {value.lower() for value, long in zip(values, told, strict=True) if long}
+    expected = sum(
+        text.lower() in equal or (long and occurs(text, value))
+        for value, text, long in zip(values, texts, told, strict=True)
+    )
+    raw, out = pl.DataFrame({"f": values * 9}), pl.DataFrame({"o": texts * 9}, schema={"o": pl.String})
+    found = [leak.rows for leak in find_leaks(raw, out, sensitive=["f"], outputs={}) if leak.kind == "raw_value"]
+    assert sum(found) == expected * 9
