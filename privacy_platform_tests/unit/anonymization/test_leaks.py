@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -191,6 +191,7 @@ def test_equality_agrees_with_a_plain_loop(rows):
 WORDS = ["anna", "Anna", "anna b", "nna b", "ann", "bert", "üli x", "北京市", "北京", "a-b-c", "anna+b"]
 
 
+@example([("anna b", ["anna+b"])])
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(WORDS), st.lists(st.sampled_from(WORDS), max_size=2)), min_size=1, max_size=8)
