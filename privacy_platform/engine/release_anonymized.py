@@ -44,7 +44,6 @@ from privacy_platform.warehouse.checks import (
     raw_pii_check,
     reconciliation_check,
     schema_check,
-    staged_rows,
     suppress_small_classes,
     tokens_check,
 )
@@ -117,7 +116,9 @@ def release_anonymized(
             connection.commit()
         publication = Publication(
             dataset=policy.dataset,
-            lineage=tuple(_arrows(connection, policy, release, run, {raw: statistics["read"]} | looked_up)),
+            lineage=tuple(
+                _arrows(policy, release, run, {raw: statistics["read"]} | looked_up, statistics["published"])
+            ),
             quarantine_stage="anonymizing",
             quarantine_sources=tuple(f"raw.{partition_name(raw, partition)}" for partition in standing),
             keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
@@ -158,10 +159,9 @@ def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
 
 
 def _arrows(
-    connection: Connection, policy: DatasetPolicy, release: Release, run: Run, read: Mapping[Table, int]
+    policy: DatasetPolicy, release: Release, run: Run, read: Mapping[Table, int], written: int
 ) -> Iterator[LineageRecord]:
     """An arrow from every table read, with its rows: columns come from the raw one, the others say which rows."""
-    written = staged_rows(connection, release)
     for source, rows in read.items():
         own = source == raw_table(policy)
         yield LineageRecord(
@@ -206,13 +206,15 @@ def _checks(
     statistics: Statistics,
     reference: DatasetPolicy | None,
 ) -> list[CheckOutcome]:
+    tokens = tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference))
+    statistics["published"] = int(tokens.figures["rows"])
     checks = [
         schema_check(connection, release, {}, None),
         raw_pii_check(policy, statistics, tuple(output_rules(policy))),
         reconciliation_check(
             {
                 "read": statistics["read"],
-                "published": staged_rows(connection, release),
+                "published": statistics["published"],
                 "quarantined": statistics["quarantined"],
                 "suppressed": statistics["suppressed"] + statistics["suppressed_for_k"],
                 "erased": statistics["erased"],
@@ -220,7 +222,7 @@ def _checks(
             },
             remark=_waiting(reference) if reference and statistics["waiting"] else "",
         ),
-        tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference)),
+        tokens,
     ]
     if policy.privacy_model:
         checks.append(k_anonymity_check(connection, release, policy, statistics["suppressed_for_k"]))

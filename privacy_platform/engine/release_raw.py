@@ -39,7 +39,6 @@ from privacy_platform.warehouse.checks import (
     CheckOutcome,
     reconciliation_check,
     schema_check,
-    staged_rows,
     tokens_check,
 )
 from privacy_platform.warehouse.release import (
@@ -300,8 +299,8 @@ def _carry_over(
 def _checks(
     connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics
 ) -> list[CheckOutcome]:
-    rows = staged_rows(connection, release)
-    statistics["new"] = rows - statistics["kept"]
+    tokens = tokens_check(connection, release, policy.token_column)
+    statistics["new"] = int(tokens.figures["rows"]) - statistics["kept"]
     read = ("quarantined", "duplicates", "already_landed", "not_selected", "blank")
     counted = [
         reconciliation_check(
@@ -315,5 +314,5 @@ def _checks(
     return [
         schema_check(connection, release, statistics, policy),
         next((outcome for outcome in counted if not outcome.passed), counted[-1]),
-        tokens_check(connection, release, policy.token_column),
+        tokens,
     ]

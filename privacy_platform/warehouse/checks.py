@@ -135,15 +135,19 @@ def reconciliation_check(figures: Mapping[str, int], *, read: str = "read", rema
 def tokens_check(
     connection: Connection, target: Release | Table, token: str, *, referred: Table | None = None
 ) -> CheckOutcome:
-    """Every token is in the vault, or in the published table of the dataset referred to."""
+    """Every token is in the vault, or in the published table of the dataset referred to.
+
+    Its figure `rows` is the exact number of rows, for the checks that need it: one scan of a large table for both.
+    """
     known = sql.SQL("vault.subjects") if referred is None else sql.Identifier(referred.zone, referred.name)
     key = sql.Identifier("user_token" if referred is None else referred.key[0])
     row = connection.execute(
-        sql.SQL("SELECT count(*) FROM {} s WHERE NOT EXISTS (SELECT 1 FROM {} t WHERE t.{} = s.{})").format(
-            sql.Identifier(*_looked_at(target)), known, key, sql.Identifier(token)
-        )
+        # What is joined is a key: no row is counted twice.
+        sql.SQL(
+            "SELECT count(*), count(*) FILTER (WHERE t.{k} IS NULL) FROM {} s LEFT JOIN {} t ON t.{k} = s.{}"
+        ).format(sql.Identifier(*_looked_at(target)), known, sql.Identifier(token), k=key)
     ).fetchone()
-    dangling = int(row[0]) if row else 0
+    rows, dangling = map(int, row) if row else (0, 0)
     where = "the vault" if referred is None else referred.qualified
     return CheckOutcome(
         TOKENS_RESOLVE,
@@ -151,7 +155,7 @@ def tokens_check(
         f"every token is in {where}"
         if dangling == 0
         else f"{dangling} rows have a token that is not in {where}; {_tokens_mend(target, referred)}",
-        {"dangling_rows": dangling},
+        {"rows": rows, "dangling_rows": dangling},
     )
 
 
