@@ -34,6 +34,7 @@ __all__ = [
     "Classes",
     "Measured",
     "MeasuredSensitive",
+    "breaking",
     "classes_of",
     "distances",
     "failing",
@@ -154,7 +155,11 @@ def failing(
     Returns:
         Shape (n_groups,). A class without published records breaks nothing: it is none.
     """
-    classes = classes_of(groups, n_groups, tuples, published)
+    return breaking(classes_of(groups, n_groups, tuples, published), requirements)
+
+
+def breaking(classes: Classes, requirements: Requirements) -> npt.NDArray[np.bool_]:
+    """Which classes break a requirement, t against all of them together; shape (groups,)."""
     return _alone(classes, requirements) | _against_all(classes, requirements)
 
 

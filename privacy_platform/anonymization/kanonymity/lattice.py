@@ -38,7 +38,7 @@ from privacy_platform.anonymization.kanonymity.tuples import Tuples
 from privacy_platform.anonymization.kanonymity.unreachable import unreachable
 from privacy_platform.errors import PrivacyPlatformError
 
-__all__ = ["LARGEST", "LatticeError", "global_recoding"]
+__all__ = ["LARGEST", "LatticeError", "allowed_levels", "global_recoding"]
 
 LARGEST = 20_000_000
 """A lattice of more nodes is refused; one of that size takes about 0.6 GB."""
@@ -97,7 +97,7 @@ def global_recoding(
         LatticeError: there are too many nodes, or a pinned level does not exist.
         UnreachableError: no node satisfies the requirements within the suppression limit.
     """
-    allowed = _allowed(ladders, pinned or {})
+    allowed = allowed_levels(ladders, pinned or {})
     if tuples.records == 0:
         return _recoding(tuples, ladders, requirements, [levels[0] for levels in allowed], 0)
     search = _Search(tuples, ladders, requirements, allowed)
@@ -107,8 +107,16 @@ def global_recoding(
     return _recoding(tuples, ladders, requirements, search.levels(search.best), len(search.nodes))
 
 
-def _allowed(ladders: Sequence[Ladder], pinned: Mapping[str, str]) -> list[list[int]]:
-    """The levels that each quasi-identifier may have, ascending."""
+def allowed_levels(ladders: Sequence[Ladder], pinned: Mapping[str, str]) -> list[list[int]]:
+    """The levels that each quasi-identifier may have, ascending.
+
+    Args:
+        ladders: what each quasi-identifier can become.
+        pinned: quasi-identifier → the one level that is allowed for it.
+
+    Raises:
+        LatticeError: a pinned column or level does not exist.
+    """
     names = [ladder.name for ladder in ladders]
     for name, level in pinned.items():
         if name not in names:
