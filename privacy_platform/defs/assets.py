@@ -262,6 +262,8 @@ def _released(
         where = place_of(error)
         description = f"{key.to_user_string()} was not published: {where}. Please report it."
         raise dg.Failure(description=description, allow_retries=False) from None
+    for warning in report.warnings:
+        context.log.warning(warning)
     yield dg.MaterializeResult(
         asset_key=key,
         metadata={**report_metadata(report), **(metadata or {})},

@@ -153,7 +153,8 @@ def days_touched(policies: PolicySet, found: Mapping[str, Sequence[Path]]) -> se
         for path in found.get(name, ()):
             if path.stat().st_size > SCANNED_BYTES:
                 return {rule.start, today()}
-            days |= {day for day in days_in_file(path, rule.field) if rule.start <= day <= today()}
+            column = policy.fields[rule.field].column or rule.field
+            days |= {day for day in days_in_file(path, column) if rule.start <= day <= today()}
         if policy.references and policy.references.dataset in found:
             days |= standing_days(policy)
     return days

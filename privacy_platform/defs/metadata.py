@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from privacy_platform.engine.gate import ReleaseReport
+from privacy_platform.governance.anonymity import AnonymityRecord
 from privacy_platform.policy.compile import SEALED
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import Table
@@ -84,7 +85,41 @@ def report_metadata(report: ReleaseReport) -> dict[str, Any]:
         "released partitions": len(report.partitions),
         "seconds": round(report.seconds, 2),
         **figures,
+        **(anonymity_metadata(report.anonymity) if report.anonymity else {}),
+        **(
+            {"warnings": MetadataValue.md("\n".join(f"- {text}" for text in report.warnings))}
+            if report.warnings
+            else {}
+        ),
     }
+
+
+def anonymity_metadata(release: AnonymityRecord) -> dict[str, Any]:
+    """What the table as a whole satisfies, and what that cost each quasi-identifier."""
+    return {
+        "recoding": release.recoding,
+        "information loss (NCP)": round(release.loss, 5),
+        "equivalence classes": release.classes,
+        "generalization": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "quasi-identifier": name,
+                        "level": _level_text(level),
+                        "NCP": round(release.column_losses[name], 5),
+                    }
+                )
+                for name, level in release.levels.items()
+            ]
+        ),
+    }
+
+
+def _level_text(level: object) -> str:
+    """A level, or how many records have each."""
+    if not isinstance(level, Mapping):
+        return str(level)
+    return ", ".join(f"{name} {share:.1%}" for name, share in level.items() if share)
 
 
 def check_specs(asset: dg.AssetKey, names: Sequence[str]) -> list[dg.AssetCheckSpec]:

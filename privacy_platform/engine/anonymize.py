@@ -7,6 +7,7 @@ subject is unknown, or was suppressed from the table this one refers to, follows
 
 import io
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from privacy_platform.engine.land import pseudonym_secrets, sealing_keys
 from privacy_platform.engine.sources.batch import TYPES
 from privacy_platform.engine.sources.zone import ZoneSplit, read_query
 from privacy_platform.engine.stage import CopyOnce, Statistics
+from privacy_platform.policy.anonymity import searched
 from privacy_platform.policy.compile import SEALED, anonymized_table
 from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy, SourceType
 from privacy_platform.policy.tables import ColumnType
@@ -30,6 +32,15 @@ from privacy_platform.warehouse.release import Release
 
 _SALT, _VERSION, _KEY = "__salt", "__version", "__key"
 _KNOWN, _SHOWN, _SUBJECT = "__known", "__shown", "__subject"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A batch of a split, anonymized: rows to publish, rows to quarantine, counts."""
+
+    published: pl.DataFrame
+    quarantined: pl.DataFrame
+    statistics: Statistics
 
 
 @dataclass(frozen=True)
@@ -44,8 +55,7 @@ class AnonymizeTask:
     reference_behind: bool = False
 
     def __call__(self, split: ZoneSplit) -> Statistics:
-        """Anonymize one split; returns its counts."""
-        keyring = load_keyring()
+        """Anonymize one split and copy it; returns its counts."""
         with (
             closing(adbc(Role.PIPELINE)) as output,
             CopyOnce(output, self.release.staging, split.index) as copy,
@@ -53,14 +63,21 @@ class AnonymizeTask:
             if copy.done is not None:
                 return copy.done
             statistics: Statistics = Counter()
-            secrets = pseudonym_secrets(keyring, release_salt(output, self.release))
-            for arrow in read_query(self._query(split)):
-                batch = pl.from_arrow(arrow)
-                assert isinstance(batch, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
-                statistics["read"] += batch.height
-                self._publish(batch, split, copy, keyring, secrets, statistics)
+            for part in self.parts(split, output):
+                copy.copy(self.release.quarantine, part.quarantined)
+                copy.copy(self.release.staging, part.published)
+                statistics.update(part.statistics)
             copy.commit(statistics)
             return statistics
+
+    def parts(self, split: ZoneSplit, connection: Any) -> Iterator[Part]:
+        """The split, anonymized batch by batch; changes nothing, and gives the same again within the release."""
+        keyring = load_keyring()
+        secrets = pseudonym_secrets(keyring, release_salt(connection, self.release))
+        for arrow in read_query(self._query(split)):
+            batch = pl.from_arrow(arrow)
+            assert isinstance(batch, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
+            yield self._anonymized(batch, split, keyring, secrets)
 
     def _query(self, split: ZoneSplit) -> str:
         policy = self.policy
@@ -84,29 +101,23 @@ class AnonymizeTask:
             f"WHERE {split.where}"
         )
 
-    def _publish(
-        self,
-        batch: pl.DataFrame,
-        split: ZoneSplit,
-        copy: CopyOnce,
-        keyring: Keyring,
-        secrets: Secrets,
-        statistics: Statistics,
-    ) -> None:
+    def _anonymized(self, batch: pl.DataFrame, split: ZoneSplit, keyring: Keyring, secrets: Secrets) -> Part:
+        statistics: Statistics = Counter(read=batch.height)
         alive = self._alive(batch, keyring)
         statistics["erased"] += batch.height - alive.height
-        alive = self._refer(alive, f"{split.schema}.{split.relation}", copy, statistics)
-        if alive.is_empty():
-            return
-        raw = opened(self.policy, alive)
+        kept, unknown = self._refer(alive, statistics)
+        quarantined = self._unknown(unknown, f"{split.schema}.{split.relation}")
+        if kept.is_empty():
+            return Part(pl.DataFrame(schema=anonymized_table(self.policy).schema()), quarantined, statistics)
+        raw = opened(self.policy, kept)
         if self.reference and self.policy.subject_fields():
-            raw = raw.hstack(subject_values(self.policy, self.reference, alive))
+            raw = raw.hstack(subject_values(self.policy, self.reference, kept))
         published = transformed(self.policy, raw, secrets).with_columns(
             pl.lit(self.anonymized_at, dtype=pl.Datetime("us", "UTC")).alias(ANONYMIZED_AT)
         )
         statistics.update(leaks(self.policy, raw, published))
-        copy.copy(self.release.staging, published)
         statistics["staged"] += published.height
+        return Part(published, quarantined, statistics)
 
     def _alive(self, batch: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
         """The records that have a key and were sealed under it; the others are of erased subjects.
@@ -121,31 +132,30 @@ class AnonymizeTask:
                 alive = alive.filter(~rekeyed(alive[sealed], alive[_KEY]))
         return alive
 
-    def _refer(self, batch: pl.DataFrame, source: str, copy: CopyOnce, statistics: Statistics) -> pl.DataFrame:
+    def _refer(self, batch: pl.DataFrame, statistics: Statistics) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The records to publish, and those of subjects nobody knows."""
         rule = self.policy.references
         if rule is None:
-            return batch
-        shown = pl.col(_SHOWN)
+            return batch, batch.clear()
+        shown, unknown = pl.col(_SHOWN), batch.clear()
         if rule.unknown == "keep":
             shown = shown | ~pl.col(_KNOWN)
         else:
             unknown = batch.filter(~pl.col(_KNOWN))
-            copy.copy(self.release.quarantine, self._unknown(unknown, source))
             statistics["quarantined"] += unknown.height
-        kept = batch.filter(shown)
         # Subjects that landed after the published table was made may only be waiting for it to be made again.
         reason = "waiting" if self.reference_behind else "suppressed"
         statistics[reason] += batch.filter(pl.col(_KNOWN) & ~pl.col(_SHOWN)).height
-        return kept
+        return batch.filter(shown), unknown
 
     def _unknown(self, rows: pl.DataFrame, source: str) -> pl.DataFrame:
-        assert self.policy.references  # noqa: S101 - only called with a reference
+        reference = self.policy.references.dataset if self.policy.references else ""
         return rows.select(
             pl.lit(self.policy.dataset).alias("dataset"),
             pl.lit("anonymizing").alias("stage"),
             pl.lit(source).alias("source"),
             record_of(self.policy).alias("position"),
-            pl.lit(f"{self.policy.subject}: not a subject of {self.policy.references.dataset}").alias("error"),
+            pl.lit(f"{self.policy.subject}: not a subject of {reference}").alias("error"),
             pl.lit(None, dtype=pl.Binary).alias("salt"),
             # The record itself stays in the raw table, sealed: the position finds it.
             pl.lit(None, dtype=pl.Binary).alias("sealed"),
@@ -212,26 +222,34 @@ def _temporal(name: str, kind: SourceType) -> pl.Expr:
 
 
 def transformed(policy: DatasetPolicy, raw: pl.DataFrame, secrets: Secrets) -> pl.DataFrame:
-    """The kernels of the policy on a batch of opened records: the published columns but the release's time."""
+    """The kernels of the policy on a batch of opened records: the published columns but the release's time.
+
+    Columns whose level a search picks hold the labels of their finest level, as text.
+    """
     context = {name: pl.col(name) for name in raw.columns}
     types = {column.name: column.type for column in anonymized_table(policy).columns}
-    return raw.select(
-        policy.fields[name]
-        .technique.expr(pl.col(name), secrets=secrets, context=context)
-        .cast(types[output].polars)
-        .alias(output)
-        for name, output in policy.outputs().items()
-    )
+    undecided = searched(policy)
+
+    def published(name: str, output: str) -> pl.Expr:
+        if output in undecided:
+            hierarchy, levels = undecided[output]
+            return hierarchy.generalize(pl.col(name), levels[0]).cast(pl.String)
+        technique = policy.fields[name].technique
+        return technique.expr(pl.col(name), secrets=secrets, context=context).cast(types[output].polars)
+
+    return raw.select(published(name, output).alias(output) for name, output in policy.outputs().items())
 
 
 def output_rules(policy: DatasetPolicy) -> dict[str, OutputRule]:
     """What every published text column must look like."""
     types = {column.name: column.type for column in anonymized_table(policy).columns}
-    return {
+    undecided = searched(policy)
+    rules = {
         output: policy.fields[name].technique.output_rule()
         for name, output in policy.outputs().items()
         if types[output] is ColumnType.TEXT
     }
+    return rules | {output: rule.output_rule(levels) for output, (rule, levels) in undecided.items()}
 
 
 def leaks(policy: DatasetPolicy, raw: pl.DataFrame, published: pl.DataFrame) -> dict[str, int]:

@@ -15,7 +15,8 @@ import psycopg
 from psycopg import Connection, sql
 
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.governance import audit, lineage
+from privacy_platform.governance import anonymity, audit, lineage
+from privacy_platform.governance.anonymity import AnonymityRecord
 from privacy_platform.governance.audit import AuditAction, AuditEntry, AuditOutcome
 from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.checks import CheckOutcome
@@ -49,6 +50,8 @@ class ReleaseReport:
     statistics: Mapping[str, int]
     seconds: float
     released: bool = True
+    anonymity: AnonymityRecord | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class GateError(PrivacyPlatformError):
@@ -71,13 +74,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Publication:
-    """What goes in together with a release: where its rows came from and which quarantine rows it replaces."""
+    """What goes in together with a release: where its rows came from and which quarantine rows it replaces.
+
+    `anonymity` is what the table as a whole satisfies, `warnings` what its readers must know of the change.
+    """
 
     dataset: str
     lineage: tuple[lineage.LineageRecord, ...]
     quarantine_stage: str | None = None
     quarantine_sources: tuple[str, ...] = ()
     keys_used: tuple[str, ...] = ()
+    anonymity: AnonymityRecord | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -140,6 +148,8 @@ def conclude(
     quarantined = _quarantine(connection, release, publication)
     for record in publication.lineage:
         lineage.record(connection, record)
+    if publication.anonymity:
+        anonymity.record(connection, publication.anonymity)
     for entry in _entries(table, run, publication, (rows, table_rows), filled, emptied, checks, quarantined):
         audit.record(connection, entry)
     connection.commit()
@@ -151,6 +161,8 @@ def conclude(
         checks=tuple(checks),
         statistics=dict(statistics),
         seconds=time.monotonic() - run.started,
+        anonymity=publication.anonymity,
+        warnings=publication.warnings,
     )
 
 

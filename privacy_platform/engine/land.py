@@ -6,9 +6,9 @@ read go to quarantine, sealed as well, since nobody knows what a broken line hol
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -52,8 +52,7 @@ class LandTask:
             if copy.done is not None:
                 return copy.done
             statistics: Statistics = Counter()
-            types = {name: field.type for name, field in self.policy.fields.items()}
-            for batch in read_split(split, types, self._required()):
+            for batch in self._read(split):
                 rows, rejects = self._within_partitions(batch, statistics)
                 copy.copy(self.release.staging, self._sealed(rows, split, keyring, vault))
                 copy.copy(self.release.quarantine, self._quarantined(rejects, split, keyring))
@@ -61,11 +60,22 @@ class LandTask:
             copy.commit(statistics)
             return statistics
 
-    def _required(self) -> tuple[str, ...]:
-        names = [self.policy.subject, self.policy.key]
-        names += [self.policy.partition_by.field] if self.policy.partition_by else []
-        names += [name for name, field in self.policy.fields.items() if field.required]
-        return tuple(dict.fromkeys(names))
+    def _read(self, split: FileSplit) -> Iterator[Batch]:
+        """The split's batches under the fields' names, with the records' positions when the policy asks for them."""
+        policy = self.policy
+        columns = policy.source_columns()
+        types = {column: policy.fields[name].type for column, name in columns.items()}
+        required = [column for column, name in columns.items() if name in self._required()]
+        position = policy.source.position
+        place = [pl.format("{}:{}", pl.lit(split.source), pl.col(LINE) + 1).alias(position)] if position else []
+        for batch in read_split(split, types, required):
+            rows = batch.rows.rename(columns).with_columns(place).select(*policy.fields, LINE)
+            yield replace(batch, rows=rows)
+
+    def _required(self) -> set[str]:
+        policy = self.policy
+        day = {policy.partition_by.field} if policy.partition_by else set()
+        return {policy.subject, policy.key} | day | {name for name, field in policy.fields.items() if field.required}
 
     def _within_partitions(self, batch: Batch, statistics: Statistics) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Leave out the days this run was not asked for; days that no partition can hold are rejects."""

@@ -91,7 +91,7 @@ def release_raw(
     """
     table = raw_table(policy)
     with releasing(table) as connection:
-        splits = file_splits(files, parallelism=parallelism())
+        splits = file_splits(files, parallelism=parallelism(), whole=policy.source.position is not None)
         if not splits:
             return _nothing_new(connection, policy, table, run, landing_name)
         _require_same_columns(connection, table)

@@ -45,6 +45,8 @@ def spark_config() -> dict[str, Any]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(4 * parallelism()),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Kept batches of a release are megabytes each: without a bound a worker is given thousands at once.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 2**20),
         # Values of a failing row must not reach an exception, a log or Dagster's event log.
         "spark.sql.debug.maxToStringFields": "1",
         "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "true",

@@ -11,10 +11,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -24,6 +28,7 @@ from privacy_platform.errors import PrivacyPlatformError
 
 Statistics = Counter[str]
 SplitT = TypeVar("SplitT")
+ResultT = TypeVar("ResultT")
 _CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE)
 
 
@@ -56,35 +61,121 @@ def run_stage(
         enter_worker(environment)
         for batch in batches:
             for index in map(int, batch.column(0).to_numpy()):
-                statistics, error = None, None
-                try:
-                    statistics = json.dumps(_discreet(task, pieces[index]))
-                except PrivacyPlatformError as refused:
-                    # No use in trying again: it comes back as an answer, and the stage fails with its words.
-                    error = str(refused)
-                yield pa.RecordBatch.from_pydict(
-                    {
-                        "split": pa.array([index], pa.int64()),
-                        "statistics": pa.array([statistics], pa.string()),
-                        "error": pa.array([error], pa.string()),
-                    }
-                )
+                yield _answer(index, partial(task, pieces[index]))
 
     # One partition, so one task, for each split.
-    frame = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(work, "split long, statistics string, error string")
+    frame = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(work, _ANSWERS)
     with driver_errors():
         answers = frame.collect()  # one row of counts a split, never data
-    errors = sorted({row["error"] for row in answers if row["error"]})
-    if errors:
-        raise TaskRefusedError("; ".join(errors[:3]))
-    results = {row["split"]: Counter(json.loads(row["statistics"])) for row in answers}
-    return [results[index] for index in range(len(pieces))]
+    return _statistics(answers)
 
 
-def _discreet(task: Callable[[SplitT], Any], piece: SplitT) -> Any:
-    """Run a task so that a failure's message names its place and kind only: a library's own can hold values."""
+Piece = tuple[str, bytes]
+"""What a split yields in a stage that is kept: a kind, and a value of that kind as bytes."""
+_PIECES = "split long, kind string, payload binary"
+_ERROR = "error"
+
+
+def kept_stage(spark: SparkSession, splits: Sequence[SplitT], task: Callable[[SplitT], Iterator[Piece]]) -> DataFrame:
+    """Run `task` on every split and keep what it yields in the cluster, for `kept_pieces` and `run_kept` to read.
+
+    Kept in the executors' memory, and what does not fit there on their disks, until the frame is unpersisted. What
+    is lost with an executor is computed again, so a task must change nothing and yield the same each time.
+    """
+    environment = carried_environment()
+    pieces = list(splits)
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        enter_worker(environment)
+        for batch in batches:
+            for index in map(int, batch.column(0).to_numpy()):
+                try:
+                    yield from (_piece(index, *piece) for piece in _discreetly(task(pieces[index])))
+                except PrivacyPlatformError as refused:
+                    yield _piece(index, _ERROR, str(refused).encode())
+
+    frame = spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(work, _PIECES)
+    return frame.persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def kept_pieces(frame: DataFrame, *kinds: str) -> list[tuple[int, str, bytes]]:
+    """The (split, kind, payload) of some kinds, brought to the driver: counts and statistics, never data.
+
+    Raises:
+        TaskRefusedError: a task refused its split.
+    """
+    with driver_errors():
+        rows = frame.filter(frame.kind.isin(_ERROR, *kinds)).collect()
+    _refused(bytes(row["payload"]).decode() for row in rows if row["kind"] == _ERROR)
+    return sorted((int(row["split"]), str(row["kind"]), bytes(row["payload"])) for row in rows)
+
+
+def run_kept(
+    frame: DataFrame, kinds: Sequence[str], task: Callable[[int, Iterator[Piece]], Statistics]
+) -> list[Statistics]:
+    """Run `task` on the kept pieces of some kinds of every split, in their order; returns the splits' statistics."""
+    environment = carried_environment()
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        enter_worker(environment)
+        found = ((s, (k, p)) for b in batches for s, k, p in zip(*(c.to_pylist() for c in b.columns), strict=True))
+        for split, pieces in groupby(found, key=itemgetter(0)):
+            yield _answer(split, partial(task, split, map(itemgetter(1), pieces)))
+
+    with driver_errors():
+        answers = frame.filter(frame.kind.isin(*kinds)).mapInArrow(work, _ANSWERS).collect()
+    return _statistics(answers)
+
+
+def _piece(split: int, kind: str, payload: bytes) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            "split": pa.array([split], pa.int64()),
+            "kind": pa.array([kind], pa.string()),
+            "payload": pa.array([payload], pa.binary()),
+        }
+    )
+
+
+_ANSWERS = "split long, statistics string, error string"
+
+
+def _answer(split: int, work: Callable[[], Statistics]) -> pa.RecordBatch:
+    """A split's statistics, or why it was refused: that is no use trying again, so the stage fails with its words."""
+    statistics, error = None, None
     try:
-        return task(piece)
+        statistics = json.dumps(_discreet(work))
+    except PrivacyPlatformError as refused:
+        error = str(refused)
+    return pa.RecordBatch.from_pydict(
+        {
+            "split": pa.array([split], pa.int64()),
+            "statistics": pa.array([statistics], pa.string()),
+            "error": pa.array([error], pa.string()),
+        }
+    )
+
+
+def _statistics(answers: Sequence[Any]) -> list[Statistics]:
+    _refused(row["error"] for row in answers if row["error"])
+    return [Counter(json.loads(row["statistics"])) for row in sorted(answers, key=lambda row: int(row["split"]))]
+
+
+def _refused(errors: Iterable[str]) -> None:
+    messages = sorted(set(errors))
+    if messages:
+        raise TaskRefusedError("; ".join(messages[:3]))
+
+
+def _discreetly(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    while (piece := _discreet(partial(next, pieces, None))) is not None:
+        yield piece
+
+
+def _discreet(work: Callable[[], ResultT]) -> ResultT:
+    """Work so that a failure's message names its place and kind only: a library's own can hold values."""
+    try:
+        return work()
     except PrivacyPlatformError:
         raise
     except Exception as error:

@@ -4,14 +4,15 @@ A published table has a column for each field the policy publishes and no other,
 impossible to publish.
 """
 
+from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import (
     ANONYMIZED_AT,
     AggregatePolicy,
     DatasetPolicy,
     Dimension,
-    FieldPolicy,
     Measure,
+    Reader,
     SourceType,
 )
 from privacy_platform.policy.tables import Column, ColumnType, Table, Zone
@@ -42,7 +43,7 @@ def raw_table(policy: DatasetPolicy) -> Table:
             pii=subject.pii,
             sensitivity="medium",
             nullable=False,
-            sources=(f"{landing}.{policy.subject}",),
+            sources=(f"{landing}.{subject.column or policy.subject}",),
             transformation="tokenize",
         )
     ]
@@ -53,7 +54,7 @@ def raw_table(policy: DatasetPolicy) -> Table:
             policy.fields[name].comment,
             pii=policy.fields[name].pii,
             sensitivity=policy.fields[name].sensitivity.value,
-            sources=(f"{landing}.{name}",),
+            sources=(f"{landing}.{policy.fields[name].column or name}",),
         )
         for name in policy.clear_fields()
     ]
@@ -72,7 +73,7 @@ def raw_table(policy: DatasetPolicy) -> Table:
             pii="sealed",
             sensitivity="high",
             nullable=False,
-            sources=tuple(f"{landing}.{name}" for name in policy.sealed_fields()),
+            sources=tuple(f"{landing}.{policy.fields[name].column or name}" for name in policy.sealed_fields()),
             transformation="seal",
         ),
     ]
@@ -93,7 +94,7 @@ def anonymized_table(policy: DatasetPolicy) -> Table:
     """The published table of a dataset: one column for each field the policy publishes."""
     outputs = policy.outputs()
     raw = f"raw_{policy.dataset}"
-    columns = [_published(policy.fields[name], name, output, raw) for name, output in outputs.items()]
+    columns = [_published(policy, name, output, raw) for name, output in outputs.items()]
     columns.append(Column(ANONYMIZED_AT, ColumnType.TIMESTAMP, "When this release was computed.", nullable=False))
     key = outputs[policy.key]
     partition = outputs[policy.partition_by.field] if policy.partition_by else None
@@ -110,22 +111,27 @@ def anonymized_table(policy: DatasetPolicy) -> Table:
     )
 
 
-def _published(field: FieldPolicy, name: str, output: str, raw: str) -> Column:
+def _published(policy: DatasetPolicy, name: str, output: str, raw: str) -> Column:
+    field = policy.fields[name]
     personal = field.pii != "none" and field.sensitivity != "none"
     return Column(
         output,
-        published_type(field),
+        published_type(policy, name),
         field.comment,
         pii=field.pii if personal else "none",
         sensitivity="low" if personal else "none",
         sources=(f"{raw}.{SEALED if field.sensitivity.sealed else name}",),
         transformation=f"{field.technique.name} of {name}",
+        restricted=policy.reader(name) is Reader.LINKAGE,
     )
 
 
-def published_type(field: FieldPolicy) -> ColumnType:
-    """The column type a field is published as."""
-    return COLUMN_TYPES[field.type] if field.technique.output_type == "same" else ColumnType.TEXT
+def published_type(policy: DatasetPolicy, name: str) -> ColumnType:
+    """The column type a field is published as; dates whose precision differs from record to record are text."""
+    field = policy.fields[name]
+    model = policy.privacy_model
+    local = model is not None and model.recoding == "local" and isinstance(field.technique, Generalize)
+    return COLUMN_TYPES[field.type] if field.technique.output_type == "same" and not local else ColumnType.TEXT
 
 
 def aggregate_table(policy: AggregatePolicy, policies: PolicySet) -> Table:

@@ -12,11 +12,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from privacy_platform.anonymization.kanonymity.requirements import LDiversity, Requirements, TCloseness
 from privacy_platform.anonymization.techniques import Keep, Noise, Scrub, Suppress, Technique, Tokenize, Truncate
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 # Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
 TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+# A source's own name of a column: any printable text, since files are not ours.
+SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w.-]+|[^@\s]+@[^@\s]+)$")]
 MAX_FIELDS = 1600 // 2
 
@@ -59,6 +62,13 @@ class FieldRole(StrEnum):
     PLAIN = "plain"
 
 
+class Reader(StrEnum):
+    """Who may read a published column: everybody with access to the zone, or those who link records only."""
+
+    ANALYST = "analyst"
+    LINKAGE = "linkage"
+
+
 def _expand_technique(value: Any) -> Any:
     """`hmac` and `{bucket: {edges: […]}}` are the short forms of `{name: …, …}`."""
     if isinstance(value, str):
@@ -71,22 +81,33 @@ def _expand_technique(value: Any) -> Any:
 
 
 class FieldPolicy(_Model):
-    """One column of the source and its fate."""
+    """One column of the source and its fate.
+
+    `column` is the source's name of it, where that is another. `visible_to` says who may read the published column;
+    by default a pseudonym or remnant of an identifier is for those who link records (`linkage`) only.
+    """
 
     type: SourceType
+    column: SourceName | None = None
     pii: Name = "none"
     sensitivity: Sensitivity
     role: FieldRole = FieldRole.PLAIN
     technique: Annotated[Technique, BeforeValidator(_expand_technique)]
     output: Name | None = None
+    visible_to: Reader | None = None
     comment: str
     required: bool = False
 
 
 class SourcePolicy(_Model):
-    """Where a dataset's files are found in the landing folder, as glob patterns on the file's name."""
+    """Where a dataset's files are found in the landing folder, as glob patterns on the file's name.
+
+    `position` names a field that the files do not have and the platform fills with `<file>:<record>`: the subject of a
+    table without identifiers, where every record is a person. Such files are landed whole, one task each.
+    """
 
     files: tuple[str, ...] = Field(min_length=1)
+    position: Name | None = None
 
 
 class PartitionPolicy(_Model):
@@ -103,12 +124,52 @@ class ReferencePolicy(_Model):
     unknown: Literal["quarantine", "keep"] = "quarantine"
 
 
+class SensitivePolicy(_Model):
+    """What every equivalence class must satisfy in one sensitive column: l-diversity, t-closeness, or both."""
+
+    l: float | None = Field(default=None, ge=1)  # noqa: E741 - the name of the literature
+    diversity: Literal["distinct", "entropy", "recursive"] = "distinct"
+    c: float | None = Field(default=None, gt=0)
+    t: float | None = Field(default=None, ge=0, le=1)
+    distance: Literal["equal", "ordered"] = "equal"
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> Self:
+        if self.l is None and self.t is None:
+            raise ValueError("give `l`, `t` or both")
+        if (self.diversity == "recursive") != (self.c is not None):
+            raise ValueError("`c` belongs to `diversity: recursive`, which needs it")
+        if self.diversity != "entropy" and self.l is not None and self.l != int(self.l):
+            raise ValueError(f"`l` of {self.diversity} diversity is a whole number")
+        return self
+
+    def requirements(self) -> tuple[LDiversity | TCloseness, ...]:
+        """The same as values of the search."""
+        diversity = () if self.l is None else (LDiversity(self.l, self.diversity, self.c),)
+        closeness = () if self.t is None else (TCloseness(self.t, self.distance),)
+        return (*diversity, *closeness)
+
+
 class PrivacyModel(_Model):
-    """What the published table must satisfy as a whole (k-anonymity: Sweeney 2002)."""
+    """What the published table must satisfy as a whole: k-anonymity, and more for its sensitive columns.
+
+    `recoding` says how quasi-identifiers of technique `generalize` without a level are generalized: to the same level
+    in all records (`global`, which keeps the meaning of queries), or record by record (`local`, which loses less).
+    """
 
     k: int = Field(ge=2)
     quasi_identifiers: tuple[Name, ...] = Field(min_length=1)
+    sensitive: dict[Name, SensitivePolicy] = Field(default_factory=dict)
     suppression_limit: float = Field(default=0.01, ge=0, le=1)
+    recoding: Literal["global", "local"] = "global"
+
+    def requirements(self) -> Requirements:
+        """The same as a value of the search."""
+        return Requirements(
+            k=self.k,
+            sensitive={name: rule.requirements() for name, rule in self.sensitive.items()},
+            suppression_limit=self.suppression_limit,
+        )
 
 
 class DatasetPolicy(_Model):
@@ -151,6 +212,7 @@ class DatasetPolicy(_Model):
         self._own_fields_exist()
         self._partition_readable()
         self._quasi_identifiers_published()
+        self._columns_unique()
         return self
 
     def _require_field(self, setting: str, name: str) -> None:
@@ -241,9 +303,37 @@ class DatasetPolicy(_Model):
                 "privacy_model: k-anonymity counts rows of one release as people, so the dataset must have one "
                 "record a subject (key = subject) and no partitions"
             )
-        missing = set(self.privacy_model.quasi_identifiers) - set(self.outputs().values())
-        if missing:
-            raise ValueError(f"privacy_model.quasi_identifiers: `{min(missing)}` is not an output column of any field")
+        model, outputs = self.privacy_model, self.outputs()
+        for setting, names in (("quasi_identifiers", model.quasi_identifiers), ("sensitive", tuple(model.sensitive))):
+            missing = set(names) - set(outputs.values())
+            if missing:
+                raise ValueError(f"privacy_model.{setting}: `{min(missing)}` is not an output column of any field")
+            if self.token_column in names:
+                raise ValueError(f"privacy_model.{setting}: `{self.token_column}` is the pseudonym of the record")
+        if len(set(model.quasi_identifiers)) != len(model.quasi_identifiers):
+            raise ValueError("privacy_model.quasi_identifiers: a column is named twice; remove one")
+        both = set(model.quasi_identifiers) & set(model.sensitive)
+        if both:
+            raise ValueError(f"privacy_model: `{min(both)}` is either a quasi-identifier or sensitive, not both")
+        for name, output in outputs.items():
+            field = self.fields[name]
+            readable = self.reader(name) is Reader.ANALYST
+            if field.role is FieldRole.QUASI_IDENTIFIER and readable and output not in model.quasi_identifiers:
+                raise ValueError(
+                    f"fields.{name}: analysts can read `{output}`, a quasi-identifier, so k must hold over it: add it "
+                    "to privacy_model.quasi_identifiers, suppress it, or say `visible_to: linkage`"
+                )
+
+    def _columns_unique(self) -> None:
+        columns = [field.column or name for name, field in self.fields.items()]
+        repeated = {column for column in columns if columns.count(column) > 1}
+        if repeated:
+            raise ValueError(f"fields: two fields read the column `{min(repeated)}`; correct one of them")
+        position = self.source.position
+        if position is not None:
+            self._require_field("source.position", position)
+            if self.fields[position].column is not None:
+                raise ValueError(f"fields.{position}: the platform fills it; remove `column`")
 
     def outputs(self) -> dict[str, str]:
         """Source field → column of the anonymized table, for every field that is published."""
@@ -252,6 +342,21 @@ class DatasetPolicy(_Model):
             for name, field in self.fields.items()
             if not (isinstance(field.technique, Suppress) and field.output is None)
         }
+
+    def source_columns(self) -> dict[str, str]:
+        """Column of the source → field, for every field that the source has."""
+        return {field.column or name: name for name, field in self.fields.items() if name != self.source.position}
+
+    def reader(self, name: str) -> Reader:
+        """Who may read the published column of a field.
+
+        What is left of an identifier (a hash, a subnet, the end of a phone number) serves linking records and would
+        single people out beside the quasi-identifiers, so it is not for analysts unless the policy says so. The
+        subject's token is: tables are joined by it.
+        """
+        field = self.fields[name]
+        linking = field.role is FieldRole.IDENTIFIER and name != self.subject
+        return field.visible_to or (Reader.LINKAGE if linking else Reader.ANALYST)
 
     @property
     def token_column(self) -> str:

@@ -45,7 +45,7 @@ _POLARS: dict[ColumnType, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a zone table and where it comes from."""
+    """A column of a zone table and where it comes from; `restricted` ones are not for every reader of the zone."""
 
     name: str
     type: ColumnType
@@ -55,6 +55,7 @@ class Column:
     nullable: bool = True
     sources: tuple[str, ...] = ()
     transformation: str = "identity"
+    restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from psycopg import Connection, sql
 
+from privacy_platform.anonymization.kanonymity.recoding import UnreachableError
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import Table, Zone
+from privacy_platform.warehouse.anonymity import measure
 from privacy_platform.warehouse.release import STAGING, Release
 from privacy_platform.warehouse.tables import count_rows, table_columns
 
@@ -26,7 +28,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     NO_RAW_PII: "No personal value reaches the table: by lineage, pattern scan and comparison with raw values.",
     ROW_COUNT_RECONCILED: "Every row read is published, quarantined, suppressed or a counted duplicate; none is lost.",
     TOKENS_RESOLVE: "Every token belongs to a data subject of the vault, or of the dataset referred to.",
-    K_ANONYMITY: "Every combination of the quasi-identifiers is shared by at least k rows (Sweeney 2002).",
+    K_ANONYMITY: "Every combination of the quasi-identifiers is shared by at least k rows (Sweeney 2002), with the l "
+    "and t demanded of sensitive columns.",
     MINIMUM_GROUP_SIZE: "No group of fewer people than the policy's minimum is shown.",
 }
 
@@ -167,60 +170,37 @@ def _tokens_mend(target: Release | Table, referred: Table | None) -> str:
     return "report this as a bug" if referred is None else "materialize it first, then this table"
 
 
-def suppress_small_classes(connection: Connection, release: Release, names: Sequence[str], k: int) -> int:
-    """Delete the staged rows whose combination of the given columns fewer than `k` rows share; returns how many."""
-    staged = sql.Identifier(STAGING, release.staging)
-    columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    row, small = (
-        sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier(table, name) for name in names))
-        for table in ("staged", "small")
-    )
-    # Rows with nulls are equal only by IS NOT DISTINCT FROM, which cannot be hashed; their hashes can.
-    deleted = connection.execute(
-        sql.SQL(
-            "WITH small AS MATERIALIZED (SELECT {c} FROM {t} GROUP BY {c} HAVING count(*) < {k}) "
-            "DELETE FROM {t} staged USING small "
-            "WHERE hash_record_extended({row}, 0) = hash_record_extended({small}, 0) "
-            "AND {row} IS NOT DISTINCT FROM {small}"
-        ).format(c=columns, t=staged, k=sql.Literal(k), row=row, small=small)
-    ).rowcount
-    connection.commit()
-    return deleted
-
-
 def k_anonymity_check(
     connection: Connection, target: Release | Table, policy: DatasetPolicy, suppressed: int | None
 ) -> CheckOutcome:
-    """The smallest class has at least k members, and no more rows were suppressed (None: unknown) than allowed."""
+    """Every class has the size, diversity and closeness demanded; no more rows (None: unknown) were left out than may.
+
+    Measured on the rows themselves, whatever the search believes.
+    """
     model = policy.privacy_model
     assert model is not None  # noqa: S101 - only called with a model
-    columns = sql.SQL(", ").join(map(sql.Identifier, model.quasi_identifiers))
-    row = connection.execute(
-        sql.SQL(
-            "SELECT coalesce(min(n), 0), count(*), coalesce(sum(n), 0) "
-            "FROM (SELECT count(*) AS n FROM {} GROUP BY {}) c"
-        ).format(sql.Identifier(*_looked_at(target)), columns)
-    ).fetchone()
-    smallest, classes, rows = map(int, row) if row else (0, 0, 0)
-    share = suppressed / (rows + suppressed) if suppressed else 0.0
-    problems = []
-    if rows and smallest < model.k:
-        problems.append(
-            f"the smallest class of {', '.join(model.quasi_identifiers)} has {smallest} rows, not {model.k}"
-        )
+    found = measure(connection, sql.Identifier(*_looked_at(target)), model.quasi_identifiers, model.requirements())
+    share = suppressed / (found.records + suppressed) if suppressed else 0.0
+    problems = list(found.problems)
     if share > model.suppression_limit:
-        problems.append(
-            f"k = {model.k} over {', '.join(model.quasi_identifiers)} would suppress {share:.1%} of the rows, more "
-            f"than {model.suppression_limit:.1%}; generalize one of these columns further or raise suppression_limit"
-        )
+        problems.append(f"{share:.1%} of the rows were suppressed, more than {model.suppression_limit:.1%}")
+    figures = "".join(f", {name} = {value:.4g}" for name, value in found.sensitive.items())
     return CheckOutcome(
         K_ANONYMITY,
         not problems,
         "; ".join(problems)
-        or f"k = {smallest} over {classes} classes" + ("" if suppressed is None else f", {suppressed} rows suppressed"),
-        {"k": smallest, "required_k": model.k, "classes": classes}
-        | ({} if suppressed is None else {"suppressed_rows": suppressed}),
+        or f"k = {found.k}{figures} over {found.classes} classes"
+        + ("" if suppressed is None else f", {suppressed} rows suppressed"),
+        {"k": found.k, "required_k": model.k, "classes": found.classes}
+        | ({} if suppressed is None else {"suppressed_rows": suppressed})
+        | dict(found.sensitive),
     )
+
+
+def unreachable_check(error: UnreachableError) -> CheckOutcome:
+    """What the policy demands cannot be had: nothing was staged."""
+    figures = {f"suppressed_share_without_{name}": share for name, share in error.without.items()}
+    return CheckOutcome(K_ANONYMITY, False, str(error), {"suppressed_share": error.share, **figures})
 
 
 def group_size_check(

@@ -36,6 +36,7 @@ class Role(StrEnum):
     PIPELINE = "pipeline"
     COMPLIANCE = "compliance"
     ANALYST = "analyst"
+    LINKAGE = "linkage"
     DASHBOARD = "dashboard"
 
 

@@ -17,6 +17,7 @@ GROUPS: Mapping[Role, str] = {
     Role.PIPELINE: "privacy_pipeline",
     Role.COMPLIANCE: "privacy_compliance",
     Role.ANALYST: "privacy_analyst",
+    Role.LINKAGE: "privacy_linkage",
     Role.DASHBOARD: "privacy_dashboard",
 }
 

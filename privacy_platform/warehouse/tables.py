@@ -11,7 +11,9 @@ from typing import Literal
 from psycopg import Connection, errors, sql
 
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.policy.tables import Column, Partition, Table
+from privacy_platform.policy.tables import Column, Partition, Table, Zone
+
+ANALYSTS, LINKAGE = "privacy_analyst", "privacy_linkage"
 
 
 class TableMismatchError(PrivacyPlatformError):
@@ -145,6 +147,19 @@ def ensure_table(connection: Connection, table: Table) -> None:
                 )
             )
     _comment(connection, table)
+    _grant(connection, table)
+
+
+def _grant(connection: Connection, table: Table) -> None:
+    """Who reads what of a table of the anonymized zone; for the other zones the schema's default privileges say it."""
+    if table.zone is not Zone.ANONYMIZED:
+        return
+    name = sql.Identifier(table.zone, table.name)
+    analyst, linkage = sql.Identifier(ANALYSTS), sql.Identifier(LINKAGE)
+    shown = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns if not column.restricted)
+    connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}, {}").format(name, analyst, linkage))
+    connection.execute(sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(shown, name, analyst))
+    connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(name, linkage))
 
 
 def _comment(connection: Connection, table: Table) -> None:
@@ -173,7 +188,7 @@ def _comment(connection: Connection, table: Table) -> None:
 def comment_of(column: Column) -> str:
     """A column's comment in the database; personal columns say so."""
     mark = "" if column.pii == "none" else f" [PII: {column.pii}, sensitivity {column.sensitivity}]"
-    return f"{column.comment}{mark}"
+    return f"{column.comment}{mark}{' [for linkage only]' if column.restricted else ''}"
 
 
 def table_columns(connection: Connection, schema: str, name: str) -> list[tuple[str, str]]:

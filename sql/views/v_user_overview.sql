@@ -21,3 +21,4 @@ COMMENT ON COLUMN anonymized.v_user_overview.lifetime_value IS 'Revenue from the
 COMMENT ON COLUMN anonymized.v_user_overview.total_purchases IS 'Number of purchases so far.';
 COMMENT ON COLUMN anonymized.v_user_overview.account_age_days IS 'Days since the account was created.';
 COMMENT ON COLUMN anonymized.v_user_overview.days_since_login IS 'Days since the last login.';
+GRANT SELECT ON anonymized.v_user_overview TO privacy_analyst, privacy_linkage;

@@ -1,7 +1,7 @@
 """Generalization hierarchies: what a value becomes at each coarser level.
 
-`tables` are CSV files, found by name; `intervals`, `dates` and `prefixes` are written in the policy itself. `base` says
-what they all promise.
+`tables` are CSV files, found by name; `intervals`, `dates`, `prefixes` and `values` are written in the policy itself.
+`base` says what they all promise.
 """
 
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from privacy_platform.anonymization.hierarchies.dates import Dates
 from privacy_platform.anonymization.hierarchies.intervals import Intervals
 from privacy_platform.anonymization.hierarchies.prefixes import Prefixes
 from privacy_platform.anonymization.hierarchies.tables import Table, load, read
+from privacy_platform.anonymization.hierarchies.values import Values
 
 __all__ = [
     "ANY",
@@ -23,6 +24,7 @@ __all__ = [
     "Intervals",
     "Prefixes",
     "Table",
+    "Values",
     "load",
     "read",
 ]
@@ -49,8 +51,10 @@ HierarchyReference = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=63), Tag("name")]
     | Annotated[Intervals, Tag("intervals")]
     | Annotated[Dates, Tag("date")]
-    | Annotated[Prefixes, Tag("prefix")],
+    | Annotated[Prefixes, Tag("prefix")]
+    | Annotated[Values, Tag("value")],
     Discriminator(_kind),
     BeforeValidator(_expand),
 ]
-"""A hierarchy as a policy file says it: the name of a CSV file, `{intervals: …}`, `{date: […]}` or `{prefix: […]}`."""
+"""A hierarchy as a policy file says it: the name of a CSV file, `{intervals: …}`, `{date: […]}`, `{prefix: […]}` or
+`{kind: value}`."""

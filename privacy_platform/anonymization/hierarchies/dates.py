@@ -75,6 +75,13 @@ class Dates(BaseModel, Hierarchy):
             return pl.when(column.is_null() & column.is_not_null()).then(column)
         return pl.when(column.dt.year().is_between(0, 9999)).then(column.dt.truncate(_EVERY[level]))
 
+    def first_days(self, labels: pl.Series, level: str) -> pl.Series:
+        """The first day of each period from its text, as dates; null for `*` and null."""
+        if level == ANY:
+            return pl.repeat(None, len(labels), dtype=pl.Date, eager=True)
+        known = pl.when(pl.col("v") != ANY).then(pl.col("v"))
+        return labels.to_frame("v").select(_first_day(known, level)).to_series()
+
     def coarsen(self, labels: pl.Expr, finest: str, level: str) -> pl.Expr:
         """The text of the period that comprises a period."""
         self.between(finest, level)

@@ -90,15 +90,20 @@ def file_format(path: Path) -> tuple[Format, bool] | None:
     return (known, compressed) if known and not (compressed and known == "parquet") else None
 
 
-def file_splits(files: Sequence[Path], *, parallelism: int) -> list[FileSplit]:
+def file_splits(files: Sequence[Path], *, parallelism: int, whole: bool = False) -> list[FileSplit]:
     """Cut files into splits, enough for `parallelism` tasks to end at about the same time.
+
+    Args:
+        files: the files, in landing order.
+        parallelism: how many tasks run at once.
+        whole: one split a file, so that a record's place in its split is its place in the file.
 
     Raises:
         SourceError: a file is gone or not of the format its name says.
     """
     total = sum(path.stat().st_size for path in files)
     low, high = _SPLIT_BYTES
-    size = min(high, max(low, total // (2 * parallelism) + 1))
+    size = max(1, total) if whole else min(high, max(low, total // (2 * parallelism) + 1))
     splits: list[FileSplit] = []
     for path in files:
         known = file_format(path)
