@@ -259,10 +259,11 @@ class DatasetPolicy(_Model):
             raise ValueError(f"fields.{name}: `noise` needs a field of type integer or number")
         if field.type is SourceType.INTEGER and technique.digits:
             raise ValueError(f"fields.{name}: an integer has no decimals; leave `digits` out")
-        if self.privacy_model and self.outputs()[name] in self.privacy_model.quasi_identifiers:
+        model = self.privacy_model
+        if model and self.outputs()[name] in (*model.quasi_identifiers, *model.sensitive):
             raise ValueError(
                 f"fields.{name}: `noise` draws anew each time, so nobody can be counted by it: take it out of "
-                "privacy_model.quasi_identifiers, or choose `generalize`"
+                "privacy_model, or choose `generalize`"
             )
 
     def _own_fields_exist(self) -> None:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 from psycopg import Connection, sql
 
+from privacy_platform.anonymization.kanonymity.evaluate import TOLERANCE
 from privacy_platform.anonymization.kanonymity.requirements import LDiversity, Requirements, TCloseness
-
-# Figures are sums of logarithms and of shares: equality holds up to rounding only.
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from psycopg import Connection, sql
 
+from privacy_platform.anonymization.kanonymity.evaluate import suppressible
 from privacy_platform.anonymization.kanonymity.recoding import UnreachableError
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import Table, Zone
@@ -180,9 +181,9 @@ def k_anonymity_check(
     model = policy.privacy_model
     assert model is not None  # noqa: S101 - only called with a model
     found = measure(connection, sql.Identifier(*_looked_at(target)), model.quasi_identifiers, model.requirements())
-    share = suppressed / (found.records + suppressed) if suppressed else 0.0
     problems = list(found.problems)
-    if share > model.suppression_limit:
+    if suppressed and suppressed > suppressible(found.records + suppressed, model.requirements()):
+        share = suppressed / (found.records + suppressed)
         problems.append(f"{share:.1%} of the rows were suppressed, more than {model.suppression_limit:.1%}")
     figures = "".join(f", {name} = {value:.4g}" for name, value in found.sensitive.items())
     return CheckOutcome(

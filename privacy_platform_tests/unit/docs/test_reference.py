@@ -67,6 +67,7 @@ MODELS: list[tuple[type[BaseModel], str]] = [
     (model.PartitionPolicy, "partition_by."),
     (model.ReferencePolicy, "references."),
     (model.PrivacyModel, "privacy_model."),
+    (model.SensitivePolicy, ""),
     (model.AggregatePolicy, ""),
     (model.Join, "join."),
     (model.Dimension, ""),

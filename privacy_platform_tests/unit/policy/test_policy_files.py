@@ -10,8 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from privacy_platform import settings
+from privacy_platform.anonymization.kanonymity.requirements import LDiversity, Requirements, TCloseness
 from privacy_platform.errors import SettingsError
-from privacy_platform.policy.compile import published_type
+from privacy_platform.policy.compile import anonymized_table, published_type, raw_table
 from privacy_platform.policy.load import (
     InvalidPolicy,
     PolicySet,
@@ -65,6 +66,17 @@ COUNTS: Document = {
     "dimensions": {"day": {"column": "at", "truncate": "day", "required": True, "comment": "c"}},
     "measures": {"acts": {"kind": "count", "comment": "c"}},
 }
+
+
+def model(unlisted: str | None = None, **settings: Any) -> Callable[[Document], None]:
+    """A change that adds a privacy model, and perhaps a quasi-identifier that it does not list."""
+
+    def change(document: Document) -> None:
+        document["privacy_model"] = {"k": 2, "quasi_identifiers": ["born"], **settings}
+        if unlisted:
+            document["fields"][unlisted] = clear(role="quasi_identifier")
+
+    return change
 
 
 def message_of(path: Path, content: str | bytes) -> str:
@@ -160,6 +172,22 @@ def test_unreadable_files_are_named(tmp_path: Path, content: str | bytes, named:
         (put("partition_by", {"field": "born", "start": "2026-01-01"}), "on_duplicate", "`first`"),
         (put("privacy_model", {"k": 1, "quasi_identifiers": ["born"]}), "privacy_model.k", "2"),
         (put("privacy_model", {"k": 2, "quasi_identifiers": ["age"]}), "quasi_identifiers", "`age` is not an output"),
+        (model(quasi_identifiers=["born", "born"]), "quasi_identifiers", "named twice"),
+        (model(quasi_identifiers=["token"]), "quasi_identifiers", "`token` is the pseudonym"),
+        (model(sensitive={"age": {"l": 2}}), "privacy_model.sensitive", "`age` is not an output"),
+        (model(sensitive={"born": {"l": 2}}), "privacy_model", "`born` is either"),
+        (model(sensitive={"name": {}}), "sensitive.name", "give `l`, `t` or both"),
+        (model(sensitive={"name": {"l": 2, "c": 3}}), "sensitive.name", "`c` belongs to `diversity: recursive`"),
+        (model(sensitive={"name": {"l": 2, "diversity": "recursive"}}), "sensitive.name", "`c` belongs to"),
+        (model(sensitive={"name": {"l": 2.5}}), "sensitive.name", "whole number"),
+        (model(sensitive={"name": {"t": 1.5}}), "sensitive.name.t", "1"),
+        (model(recoding="mixed"), "recoding", "global"),
+        (model("city"), "fields.city", "k must hold over it"),
+        (put("fields/name/column", "born"), "fields", "two fields read the column `born`"),
+        (put("fields/name/column", "two\nlines"), "fields.name.column", "form that is not allowed"),
+        (put("fields/name/visible_to", "everybody"), "fields.name.visible_to", "analyst"),
+        (put("source/position", "nowhere"), "source.position", "no field `nowhere`"),
+        (put("source/position", "born"), "fields.born", "must be of type string"),
         (put("owners", ["nobody"]), "owners", "form that is not allowed"),
     ],
 )
@@ -396,6 +424,31 @@ def test_k_counts_people_so_a_dataset_of_many_records_a_person_cannot_promise_it
     model = {"privacy_model": {"k": 2, "quasi_identifiers": ["words"]}}
     with pytest.raises(ValidationError, match="one record a subject"):
         DatasetPolicy.model_validate(ACTS | model)
+
+
+def test_what_is_left_of_identifiers_is_for_linkage() -> None:
+    fields = PEOPLE["fields"] | {
+        "mail": clear(sensitivity="high", role="identifier", technique="hmac"),
+        "phone": clear(sensitivity="high", role="identifier", technique="hmac", visible_to="analyst"),
+        "town": clear(role="quasi_identifier", visible_to="linkage"),
+    }
+    fields["id"] = fields["id"] | {"role": "identifier"}
+    settings = {"k": 2, "quasi_identifiers": ["born"], "sensitive": {"name": {"l": 3, "t": 0.2}}}
+    policy = DatasetPolicy.model_validate(PEOPLE | {"fields": fields, "privacy_model": settings})
+    readers = {name: str(policy.reader(name)) for name in policy.outputs()}
+    assert {name for name, reader in readers.items() if reader == "linkage"} == {"mail", "town"}
+    restricted = {column.name for column in anonymized_table(policy).columns if column.restricted}
+    assert restricted == {"mail", "town"}
+    assert policy.privacy_model is not None
+    assert policy.privacy_model.requirements() == Requirements(2, {"name": (LDiversity(3), TCloseness(0.2))}, 0.01)
+
+
+def test_source_columns_may_have_names_of_their_own() -> None:
+    fields = PEOPLE["fields"] | {"name": clear(sensitivity="high", technique="hmac", column="Name (first, last)")}
+    place = {"source": {"files": ["people*"], "position": "id"}}
+    policy = DatasetPolicy.model_validate(PEOPLE | {"fields": fields} | place)
+    assert policy.source_columns() == {"Name (first, last)": "name", "born": "born"}
+    assert "landing_people.Name (first, last)" in raw_table(policy).columns[-1].sources
 
 
 def test_people_are_all_that_is_counted_distinctly(tmp_path: Path) -> None:
