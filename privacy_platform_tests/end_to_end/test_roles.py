@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 AGGREGATES = ("user_cohorts", "daily_event_metrics", "product_metrics")
 VIEWS = ("v_recent_events", "v_subscription_metrics")
 Logins = dict[str, psycopg.Connection]
-ROLES = ("analyst", "dashboard", "compliance", "pipeline")
+ROLES = ("analyst", "linkage", "dashboard", "compliance", "pipeline")
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,41 @@ CLOSED = ("raw", "vault", "staging", "governance")
 def test_an_analyst_reads_published_zones_and_nothing_else(home: Home, logins: Logins) -> None:
     assert _readable(logins["analyst"], _relations(home, *CLOSED, partitions=True)) == set()
     published = _relations(home, "anonymized", "analytics")
-    assert _readable(logins["analyst"], published) == set(published)
+    # Tables that hold what is left of identifiers are open to analysts by column.
+    by_column = {"anonymized.anonymized_users", "anonymized.anonymized_events"}
+    assert _readable(logins["analyst"], published) == set(published) - by_column
     # The people's view shows a row a person, so it lies in their zone and not in the dashboards'.
     assert {"anonymized.anonymized_users", "anonymized.v_user_overview"} <= set(published)
+
+
+LEFT_OF_IDENTIFIERS = {
+    "anonymized.anonymized_users": {"email_hash", "first_name_hash", "last_name_hash", "ip_subnet", "phone_suffix"},
+    "anonymized.anonymized_events": {"session_hash", "ip_subnet"},
+}
+
+
+@pytest.mark.parametrize("table", LEFT_OF_IDENTIFIERS)
+def test_what_is_left_of_identifiers_is_for_linkage_only(home: Home, logins: Logins, table: str) -> None:
+    columns = {
+        name
+        for (name,) in home.rows(
+            f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+        )
+    }
+    refused = set()
+    for column in columns:
+        try:
+            logins["analyst"].execute(f'SELECT "{column}" FROM {table} LIMIT 1'.encode())
+        except errors.InsufficientPrivilege:
+            refused.add(column)
+    assert refused == LEFT_OF_IDENTIFIERS[table]
+    logins["linkage"].execute(f"SELECT * FROM {table} LIMIT 1".encode())
+
+
+def test_linkage_reads_published_zones_and_nothing_else(home: Home, logins: Logins) -> None:
+    assert _readable(logins["linkage"], _relations(home, *CLOSED, partitions=True)) == set()
+    published = _relations(home, "anonymized", "analytics")
+    assert _readable(logins["linkage"], published) == set(published)
 
 
 def test_a_dashboard_reads_aggregates_and_their_views_only(home: Home, logins: Logins) -> None:
@@ -120,7 +152,7 @@ WRITES = (
 )
 
 
-@pytest.mark.parametrize("role", ["analyst", "dashboard", "compliance"])
+@pytest.mark.parametrize("role", ["analyst", "linkage", "dashboard", "compliance"])
 def test_readers_change_no_zone(home: Home, logins: Logins, role: str) -> None:
     zones = _relations(home, "raw", "anonymized", "analytics", "vault", partitions=True)
     tables = [name for name in zones if ".v_" not in name]

@@ -1,4 +1,4 @@
-"""Anonymity of whole tables as released: levels found, l and t kept, linkage columns kept from analysts, the register."""
+"""Anonymity of whole tables as released: levels found, l and t kept, linkage columns hidden, the register."""
 
 from collections.abc import Iterator
 from pathlib import Path
