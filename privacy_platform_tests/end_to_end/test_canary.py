@@ -134,7 +134,13 @@ PROTECTED = [
     (dataset, name)
     for dataset, policy in load_policies([PACKAGED]).datasets.items()
     for name, field in policy.fields.items()
-    if field.technique.protects
+    if field.sensitivity.sealed
+]
+# Not secret by themselves: published as they are when enough people share them, together with all the others.
+OPEN_QUASI_IDENTIFIERS = [
+    name
+    for name, field in load_policies([PACKAGED]).datasets["users"].fields.items()
+    if field.technique.protects and not field.sensitivity.sealed
 ]
 
 
@@ -187,6 +193,22 @@ def _refused(home: Home, folder: Path, dataset: str, name: str) -> None:
 @pytest.mark.parametrize("name", [name for dataset, name in PROTECTED if dataset == "users"])
 def test_a_users_technique_switched_off_publishes_nothing(landed: Home, tmp_path: Path, name: str) -> None:
     _refused(landed, tmp_path / "policies", "users", name)
+    assert "anonymized.anonymized_users" not in landed.visible()
+
+
+@pytest.mark.parametrize("name", OPEN_QUASI_IDENTIFIERS)
+def test_a_quasi_identifier_switched_off_is_still_shared_by_enough_people(
+    landed: Home, tmp_path: Path, name: str
+) -> None:
+    other = Home(landed.path, landed.extra | {"PRIVACY_PLATFORM_POLICIES": str(_switched_off(tmp_path, "users", name))})
+    model = load_policies([PACKAGED]).datasets["users"].privacy_model
+    assert model is not None
+    if other.materialize("anonymized_users").succeeded:
+        columns = ", ".join(model.quasi_identifiers)
+        counted = f"SELECT min(n) FROM (SELECT count(*) AS n FROM anonymized.anonymized_users GROUP BY {columns}) c"
+        assert other.value(counted) >= model.k
+        with other.connect() as connection:
+            connection.execute("DROP TABLE anonymized.anonymized_users CASCADE")
     assert "anonymized.anonymized_users" not in landed.visible()
 
 

@@ -31,7 +31,11 @@ def policy_folder(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> Pat
 
 
 # A thousand people are too few for k = 5 without suppressing more than the packaged policy allows.
-_MODEL = {"k": 5, "quasi_identifiers": ["age_bucket", "gender", "region"], "suppression_limit": 1.0}
+_MODEL = {
+    "k": 5,
+    "quasi_identifiers": ["age_bucket", "gender", "region", "state", "zip_prefix", "created_at"],
+    "suppression_limit": 1.0,
+}
 
 
 @dataclass(frozen=True)
