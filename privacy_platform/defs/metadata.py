@@ -5,6 +5,9 @@ from typing import Any
 
 import dagster as dg
 
+from privacy_platform.anonymization.risk.metadata import combinations_markdown, risk_metadata
+from privacy_platform.anonymization.risk.plot import plot_markdown
+from privacy_platform.anonymization.risk.report import RiskReport
 from privacy_platform.engine.gate import ReleaseReport
 from privacy_platform.governance.anonymity import AnonymityRecord
 from privacy_platform.policy.compile import SEALED
@@ -86,6 +89,7 @@ def report_metadata(report: ReleaseReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 2),
         **figures,
         **(anonymity_metadata(report.anonymity) if report.anonymity else {}),
+        **(_risk_metadata(report.risk) if report.risk else {}),
         **(
             {"warnings": MetadataValue.md("\n".join(f"- {text}" for text in report.warnings))}
             if report.warnings
@@ -100,6 +104,11 @@ def anonymity_metadata(release: AnonymityRecord) -> dict[str, Any]:
         "recoding": release.recoding,
         "information loss (NCP)": round(release.loss, 5),
         "equivalence classes": release.classes,
+        **(
+            {}
+            if release.exposed_by_intersection is None
+            else {"exposed by intersection with the release before": release.exposed_by_intersection}
+        ),
         "generalization": dg.MetadataValue.table(
             [
                 dg.TableRecord(
@@ -112,6 +121,15 @@ def anonymity_metadata(release: AnonymityRecord) -> dict[str, Any]:
                 for name, level in release.levels.items()
             ]
         ),
+    }
+
+
+def _risk_metadata(report: RiskReport) -> dict[str, Any]:
+    """What can still be learned about a person, with a plot of the classes' sizes."""
+    return {
+        **risk_metadata(report),
+        "risk/class sizes": MetadataValue.md(plot_markdown(report)),
+        "risk/identifying combinations": MetadataValue.md(combinations_markdown(report)),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
+from privacy_platform.anonymization.risk.report import RiskReport
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import anonymity, audit, lineage
 from privacy_platform.governance.anonymity import AnonymityRecord
@@ -51,6 +52,7 @@ class ReleaseReport:
     seconds: float
     released: bool = True
     anonymity: AnonymityRecord | None = None
+    risk: RiskReport | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -76,7 +78,8 @@ class Run:
 class Publication:
     """What goes in together with a release: where its rows came from and which quarantine rows it replaces.
 
-    `anonymity` is what the table as a whole satisfies, `warnings` what its readers must know of the change.
+    `anonymity` is what the table as a whole satisfies, `risk` what can still be learned from it, `warnings` what its
+    readers must know of the change.
     """
 
     dataset: str
@@ -85,6 +88,7 @@ class Publication:
     quarantine_sources: tuple[str, ...] = ()
     keys_used: tuple[str, ...] = ()
     anonymity: AnonymityRecord | None = None
+    risk: RiskReport | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -162,6 +166,7 @@ def conclude(
         statistics=dict(statistics),
         seconds=time.monotonic() - run.started,
         anonymity=publication.anonymity,
+        risk=publication.risk,
         warnings=publication.warnings,
     )
 

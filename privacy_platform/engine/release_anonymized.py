@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from psycopg import Connection
 from pyspark.sql import SparkSession
 
-from privacy_platform.anonymization.kanonymity.recoder import NOTHING
 from privacy_platform.anonymization.kanonymity.recoding import UnreachableError
+from privacy_platform.engine.anonymity import anonymity_record, latest, stage_anonymous, warnings
 from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
 from privacy_platform.engine.gate import (
     Publication,
@@ -21,16 +21,13 @@ from privacy_platform.engine.gate import (
     standing_partitions,
     unchanged,
 )
-from privacy_platform.engine.recode import copy_recoded, prepared
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.zone import ZoneSplit, zone_splits
+from privacy_platform.engine.sources.zone import zone_splits
 from privacy_platform.engine.stage import Statistics, run_stage, total
 from privacy_platform.engine.standing import anonymized_again
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.governance import anonymity, lineage
-from privacy_platform.governance.anonymity import AnonymityRecord, StoredAnonymity
+from privacy_platform.governance import lineage
 from privacy_platform.governance.lineage import LineageRecord
-from privacy_platform.policy.anonymity import Anonymization, anonymize
 from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import DatasetPolicy
@@ -109,11 +106,11 @@ def release_anonymized(
         splits = zone_splits(connection, raw, standing, parallelism=parallelism())
         connection.commit()
         task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
-        before = _before(connection, table)
-        statistics, anonymization = Statistics(), None
+        before = latest(connection, table)
+        statistics, found = Statistics(), None
         try:
             if splits and policy.privacy_model:
-                statistics, anonymization = _copy_anonymous(spark(), splits, task, before.levels if before else None)
+                statistics, found = stage_anonymous(spark(), splits, task, before)
             elif splits:
                 statistics = total(run_stage(spark(), splits, task))
         except UnreachableError as unreachable:
@@ -122,6 +119,7 @@ def release_anonymized(
         emptied = sorted({*emptied, *(set(standing) - set(filled))})
         with indexing(release, filled):
             checks = _checks(connection, policy, release, statistics, reference)
+            record = anonymity_record(connection, policy, release, run, found, checks) if found else None
             connection.commit()
         publication = Publication(
             dataset=policy.dataset,
@@ -131,8 +129,9 @@ def release_anonymized(
             quarantine_stage="anonymizing",
             quarantine_sources=tuple(f"raw.{partition_name(raw, partition)}" for partition in standing),
             keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
-            anonymity=_record(policy, anonymization, run, checks) if anonymization else None,
-            warnings=_changed_levels(anonymization, before),
+            anonymity=record,
+            risk=found.risk if found else None,
+            warnings=warnings(record, before) if record else (),
         )
         return conclude(
             connection,
@@ -145,53 +144,6 @@ def release_anonymized(
             statistics=statistics,
             upstream=pinned,
         )
-
-
-def _copy_anonymous(
-    spark: SparkSession, splits: Sequence[ZoneSplit], task: AnonymizeTask, standing: Mapping[str, object] | None
-) -> tuple[Statistics, Anonymization | None]:
-    """Stage records that are anonymous together: read once, searched on their counts, recoded, copied."""
-    with prepared(spark, splits, task) as records:
-        found = None if records.counts.is_empty() else anonymize(task.policy, records.counts, standing)
-        statistics = records.statistics + copy_recoded(records, task.release, found.recoder if found else NOTHING)
-    return statistics, found
-
-
-def _before(connection: Connection, table: Table) -> StoredAnonymity | None:
-    latest = anonymity.releases(connection, table.qualified)
-    connection.commit()
-    return latest[0] if latest else None
-
-
-def _record(policy: DatasetPolicy, found: Anonymization, run: Run, checks: Sequence[CheckOutcome]) -> AnonymityRecord:
-    model = policy.privacy_model
-    assert model is not None  # noqa: S101 - nothing is searched without a model
-    measured = next(check.figures for check in checks if check.name == K_ANONYMITY)
-    return AnonymityRecord(
-        run_id=run.id,
-        target=anonymized_table(policy).qualified,
-        recoding=found.recoding,
-        requirements=model.model_dump(mode="json", exclude_none=True),
-        levels=found.levels,
-        loss=found.loss,
-        column_losses=found.column_losses,
-        records=found.records,
-        suppressed=found.suppressed,
-        classes=found.classes,
-        measured={name: value for name, value in measured.items() if not isinstance(value, str)},
-    )
-
-
-def _changed_levels(found: Anonymization | None, before: StoredAnonymity | None) -> tuple[str, ...]:
-    """What analysts must know: a column that is more or less general than in the release before it."""
-    if found is None or before is None or not found.recoding == before.recoding == "global":
-        return ()
-    return tuple(
-        f"`{name}` is published by {level} now and was by {before.levels[name]}: queries that group or filter by it "
-        f"mean something else; pin its level in the policy if that must not happen"
-        for name, level in found.levels.items()
-        if name in before.levels and before.levels[name] != level
-    )
 
 
 def _require(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:

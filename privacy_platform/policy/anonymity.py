@@ -8,12 +8,16 @@ import polars as pl
 
 from privacy_platform.anonymization.hierarchies import Dates, Hierarchy
 from privacy_platform.anonymization.kanonymity.build import fixed_ladder, ladder
-from privacy_platform.anonymization.kanonymity.counting import tuples_of, values_of
+from privacy_platform.anonymization.kanonymity.counting import COUNT, merge, tuples_of, values_of
 from privacy_platform.anonymization.kanonymity.ladders import Ladder
 from privacy_platform.anonymization.kanonymity.lattice import global_recoding
 from privacy_platform.anonymization.kanonymity.local import local_recoding
 from privacy_platform.anonymization.kanonymity.recoder import Published, Recoder, recoder
 from privacy_platform.anonymization.kanonymity.recoding import Recoding
+from privacy_platform.anonymization.risk.choice import choose
+from privacy_platform.anonymization.risk.distribution import recoding_utility
+from privacy_platform.anonymization.risk.frame import FrameRelation
+from privacy_platform.anonymization.risk.report import Options, RiskReport, assess
 from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.policy.compile import anonymized_table
 from privacy_platform.policy.model import DatasetPolicy, PrivacyModel
@@ -34,6 +38,7 @@ class Anonymization:
         classes: equivalence classes published.
         tuples: distinct tuples searched.
         checked: nodes or clusters evaluated.
+        risk: what can be learned about a person from the quasi-identifiers and sensitive columns as published.
     """
 
     recoder: Recoder
@@ -46,6 +51,7 @@ class Anonymization:
     classes: int
     tuples: int
     checked: int
+    risk: RiskReport
 
 
 def searched(policy: DatasetPolicy) -> dict[str, tuple[Hierarchy, tuple[str, ...]]]:
@@ -86,8 +92,10 @@ def anonymize(policy: DatasetPolicy, counts: pl.DataFrame, standing: Mapping[str
         recoding = global_recoding(tuples, ladders, required, incumbent=_levels_of(standing, ladders))
     types = anonymized_table(policy).schema()
     published = {name: _published(rule, types[name], model) for name, (rule, _) in open_columns.items()}
+    applied = recoder(recoding, tuples, ladders, values, published)
+    utilities = recoding_utility(tuples, ladders, recoding)
     return Anonymization(
-        recoder=recoder(recoding, tuples, ladders, values, published),
+        recoder=applied,
         recoding=model.recoding if open_columns else "fixed",
         levels=_named_levels(recoding, ladders, tuples.counts),
         loss=recoding.loss,
@@ -97,7 +105,16 @@ def anonymize(policy: DatasetPolicy, counts: pl.DataFrame, standing: Mapping[str
         classes=recoding.classes,
         tuples=len(tuples.counts),
         checked=recoding.checked,
+        risk=_risk(policy, model, applied.apply(counts), Options(utilities=utilities)),
     )
+
+
+def _risk(policy: DatasetPolicy, model: PrivacyModel, published: pl.DataFrame, options: Options) -> RiskReport:
+    """The risk report of the published tuples, from their counts."""
+    columns = (*model.quasi_identifiers, *model.sensitive)
+    relation = FrameRelation(merge([published], columns), counts=COUNT)
+    choice = choose(relation, quasi_identifiers=model.quasi_identifiers, sensitive=tuple(model.sensitive))
+    return assess(relation, choice, table=anonymized_table(policy).qualified, k=model.k, options=options)
 
 
 def _ladder(name: str, values: pl.Series, open_columns: Mapping[str, tuple[Hierarchy, tuple[str, ...]]]) -> Ladder:
