@@ -33,6 +33,7 @@ UNION ALL SELECT 'p0', '*', NULL, NULL, NULL, 3, NULL, NULL
 def tables(warehouse: object) -> Iterator[None]:
     with connect() as connection:
         connection.execute(f"CREATE TABLE anonymized.risk_people AS {ROWS}")
+        connection.execute("GRANT SELECT ON anonymized.risk_people TO privacy_analyst")
         connection.execute("CREATE TABLE analytics.risk_people AS SELECT 1 AS x")
     yield
     with connect() as connection:
@@ -121,6 +122,7 @@ def test_the_policy_says_what_the_columns_of_its_table_are() -> None:
             "'65+' AS age_bucket, 'f' AS gender, 'West' AS region, 'free' AS subscription_tier, i::text AS state "
             "FROM generate_series(1, 9) i"
         )
+        connection.execute("GRANT SELECT ON anonymized.risk_users TO privacy_analyst")
     try:
         report = table_risk("risk_users", Role.ANALYST, {"risk_users": policy})
     finally:
