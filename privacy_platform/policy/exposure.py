@@ -31,7 +31,11 @@ def declared_columns(policy: DatasetPolicy) -> Declared:
     ]
     return Declared(
         quasi_identifiers=(*modelled, *beyond),
-        sensitive=tuple(column for name, column in outputs.items() if policy.fields[name].role is FieldRole.SENSITIVE),
+        sensitive=tuple(
+            column
+            for name, column in outputs.items()
+            if policy.fields[name].role is FieldRole.SENSITIVE or (model and column in model.sensitive)
+        ),
         pseudonyms=tuple(column for column in outputs.values() if column in linking and column not in modelled),
         beyond_model=tuple(beyond) if model else (),
         k=model.k if model else None,

@@ -274,8 +274,11 @@ def test_a_standing_record_that_is_lost_is_not_taken_for_replaced(
 
     monkeypatch.setattr("privacy_platform.engine.release_raw.staged_partitions", losing)
     before = table("raw.raw_land_lost")
-    with pytest.raises(GateError, match=r"row_count_reconciled: 5 standing, but 3 kept \+ 1 replaced: 1 rows"):
-        world.land(policy, world.put("people_lost.jsonl", [person(1)]))
+    try:
+        with pytest.raises(GateError, match=r"row_count_reconciled: 5 standing, but 3 kept \+ 1 replaced: 1 rows"):
+            world.land(policy, world.put("people_lost.jsonl", [person(1)]))
+    finally:
+        execute("DROP FUNCTION staging.lose CASCADE")
     assert table("raw.raw_land_lost") == before
 
 
