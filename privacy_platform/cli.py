@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -349,29 +350,143 @@ def env(as_json: Json = False) -> None:
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
 
 
-@command(policy_app, "check")
-def policy_check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Policy files; all in force when none is given.")] = None,
+@command(app, "scan")
+def scan(
+    target: Annotated[
+        str, typer.Argument(help="A file, a folder, a table (schema.table) or a database (postgresql://…[#table]).")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Validate policy files and say what is wrong where."""
+    """Tell for every column what it is, how sure, why, and what to do with it; reads only."""
+    from privacy_platform.detection.detector import detect
+
+    with progress_bar(as_json) as report:
+        scanned = [(table, detect(table)) for table in _samples(target, report)]
+    if as_json:
+        columns = [{**asdict(finding), "table": table.name} for table, findings in scanned for finding in findings]
+        document: dict[str, Any] = {"columns": columns}
+        if len(scanned) > 1:
+            document["tables"] = [
+                {"name": table.name, "columns": [asdict(finding) for finding in findings]}
+                for table, findings in scanned
+            ]
+        show_json(document)
+        return
+    colours = {"high": "red", "medium": "yellow", "low": "cyan", "none": "dim"}
+    for table, findings in scanned:
+        rows = [
+            [
+                escape(f.name),
+                f.type,
+                f"[{colours[f.sensitivity]}]{f.sensitivity}[/]",
+                f"{f.confidence:.2f}",
+                f.technique,
+                escape("; ".join(f.evidence)),
+            ]
+            for f in findings
+        ]
+        show_table(table.name, ["column", "type", "sensitivity", "#confidence", "technique", "evidence"], rows)
+
+
+def _samples(target: str, report: Callable[[str, int, int], None]) -> Iterator[Any]:
+    """The tables of a file, a folder, the warehouse or another database."""
+    from privacy_platform.detection.reading import UnreadableFileError, files_in, read_table
+    from privacy_platform.warehouse.connection import connect, connect_to
+    from privacy_platform.warehouse.samples import database_tables, sample_table
+
+    path = Path(target)
+    if path.exists():
+        files = files_in(path)
+        if not files:
+            raise UnreadableFileError(f"{path.name}: no file of a known format in this folder")
+        for file in files:
+            yield read_table(file, report)
+        return
+    if path.suffix in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz"):
+        raise UnreadableFileError(f"{target}: there is no such file")
+    url, _, wanted = target.partition("#") if "://" in target else ("", "", target)
+    with connect_to(url) if url else connect(Role.COMPLIANCE) as connection:
+        for schema, name in database_tables(connection, wanted or None):
+            yield sample_table(connection, schema, name, report)
+
+
+@command(policy_app, "init")
+def policy_init(
+    data: Annotated[Path, typer.Argument(help="A file of the data, e.g. users.csv.")],
+    name: Annotated[str, typer.Option(help="Name of the dataset; by default from the file's.")] = "",
+    subject: Annotated[str, typer.Option(help="The column that names the data subject.")] = "",
+    output: Annotated[Path | None, typer.Option("--out", help="File to write; printed when not given.")] = None,
+) -> None:
+    """Draft a complete policy from a look at the data; unsure columns are suppressed, with a comment."""
+    from privacy_platform.detection.detector import detect
+    from privacy_platform.policy.draft import draft_policy
+    from privacy_platform.policy.load import PolicyError
+
+    (table,) = _samples(str(data), lambda *_: None)
+    stem = re.sub(r"[^a-z0-9]+", "_", table.name.lower()).strip("_")
+    dataset = name or (stem if stem[:1].isalpha() else f"data_{stem}")[:32]
+    text = draft_policy(dataset, f"{table.name}*", table, detect(table), subject=subject or None)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    if output.exists():
+        raise PolicyError(f"{output} exists; name another file, or remove it.")
+    output.write_text(text, encoding="utf-8")
+    out.print(f"Wrote {output}. Read it through, and put it into the folder of your policies.", highlight=False)
+
+
+@command(policy_app, "check")
+def policy_check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Policy files, or data files to hold against them; all policies when none is given."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Validate policies, and hold data against them: say what is wrong where."""
     from privacy_platform.policy.load import InvalidPolicy, load_policies, read_policy
 
-    if files:
-        problems = {str(path): p.message for path in files if isinstance(p := read_policy(path), InvalidPolicy)}
-        names = [str(path) for path in files]
+    given = [path for path in files or [] if path.suffix in (".yaml", ".yml")]
+    data = [path for path in files or [] if path not in given]
+    if given:
+        read = {path: read_policy(path) for path in given}
+        problems = {str(path): p.message for path, p in read.items() if isinstance(p, InvalidPolicy)}
+        datasets = [p for p in read.values() if hasattr(p, "dataset")]
+        names = [str(path) for path in given]
     else:
         policies = load_policies()
         problems = {invalid.path.name: invalid.message for invalid in policies.invalid}
         names = [*policies.datasets, *policies.aggregates, *problems]
+        datasets = list(policies.datasets.values())
+    contradicted = {str(path): _contradicted(path, datasets) for path in data}
     if as_json:
-        show_json({"checked": names, "problems": problems})
+        show_json({"checked": names, "problems": problems, "data": contradicted})
     else:
-        for message in problems.values():
+        for message in [*problems.values(), *(m for found in contradicted.values() for m in found)]:
             err.print(f"[red]✗[/] {escape(message)}", highlight=False, soft_wrap=True)
         out.print(f"{len(names) - len(problems)} of {len(names)} policies are valid.")
-    if problems:
+        if data:
+            agreeing = sum(not found for found in contradicted.values())
+            out.print(f"{agreeing} of {len(data)} files agree with their policy.")
+    if problems or any(contradicted.values()):
         raise typer.Exit(1)
+
+
+def _contradicted(path: Path, datasets: list[Any]) -> list[str]:
+    """What a file of data shows that its policy denies."""
+    from fnmatch import fnmatch
+
+    from privacy_platform.policy.drift import contradictions
+    from privacy_platform.policy.load import PolicyError
+
+    fitting = [p for p in datasets if any(fnmatch(path.name, pattern) for pattern in p.source.files)]
+    if len(fitting) != 1:
+        raise PolicyError(
+            f"{path.name}: {'no policy has' if not fitting else 'several policies have'} a pattern under source.files "
+            "that fits this name; name the policy file too."
+        )
+    (table,) = _samples(str(path), lambda *_: None)
+    return [f"{path.name}: {found.message(fitting[0])}" for found in contradictions(fitting[0], table)]
 
 
 @command(policy_app, "explain")

@@ -24,6 +24,7 @@ __all__ = [
     "PATTERNS",
     "Pattern",
     "contains_any_series",
+    "contains_any_text",
     "find",
     "scrub",
     "scrub_series",
@@ -308,6 +309,11 @@ def contains_any_series(texts: pl.Series) -> pl.Series:
     checked = [any(pattern.occurs_in(text) for pattern in _MEASURED) for text in open_texts]
     sure = sure.scatter((~sure).arg_true(), checked) if checked else sure
     return found.scatter(rows, sure)
+
+
+def contains_any_text(text: str) -> bool:
+    """Whether one text holds any pattern."""
+    return any(pattern.occurs_in(text) for pattern in PATTERNS)
 
 
 def find(texts: pl.Series, patterns: Sequence[Pattern] = PATTERNS) -> dict[str, int]:

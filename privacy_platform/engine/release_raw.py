@@ -33,10 +33,12 @@ from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.checks import (
+    DATA_MATCH_POLICY,
     ROW_COUNT_RECONCILED,
     SCHEMA_MATCHES_POLICY,
     TOKENS_RESOLVE,
     CheckOutcome,
+    drift_check,
     reconciliation_check,
     schema_check,
     tokens_check,
@@ -59,7 +61,7 @@ from privacy_platform.warehouse.tables import (
     table_columns,
 )
 
-CHECKS = (SCHEMA_MATCHES_POLICY, ROW_COUNT_RECONCILED, TOKENS_RESOLVE)
+CHECKS = (SCHEMA_MATCHES_POLICY, DATA_MATCH_POLICY, ROW_COUNT_RECONCILED, TOKENS_RESOLVE)
 
 
 class NothingLandedError(PrivacyPlatformError):
@@ -313,6 +315,7 @@ def _checks(
     ]
     return [
         schema_check(connection, release, statistics, policy),
+        drift_check(policy, statistics),
         next((outcome for outcome in counted if not outcome.passed), counted[-1]),
         tokens,
     ]

@@ -11,6 +11,7 @@ from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.checks import (
+    DATA_MATCH_POLICY,
     K_ANONYMITY,
     NO_RAW_PII,
     ROW_COUNT_RECONCILED,
@@ -35,7 +36,8 @@ def raw_again(connection: Connection, policy: DatasetPolicy) -> list[CheckOutcom
         if schema.passed
         else not_run(TOKENS_RESOLVE, _OTHER_COLUMNS)
     )
-    return [schema, _rows_again(connection, table), tokens]
+    data = not_run(DATA_MATCH_POLICY, "nothing was read; it passed when the rows were landed")
+    return [schema, data, _rows_again(connection, table), tokens]
 
 
 def anonymized_again(connection: Connection, policy: DatasetPolicy, referred: Table | None) -> list[CheckOutcome]:

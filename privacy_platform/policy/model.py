@@ -80,6 +80,13 @@ def _expand_technique(value: Any) -> Any:
     return value
 
 
+class Override(_Model):
+    """A finding of the detector that somebody looked at and took back; for that very type only."""
+
+    type: Name
+    reason: str = Field(min_length=10)
+
+
 class FieldPolicy(_Model):
     """One column of the source and its fate.
 
@@ -97,6 +104,7 @@ class FieldPolicy(_Model):
     visible_to: Reader | None = None
     comment: str
     required: bool = False
+    override: Override | None = None
 
 
 class SourcePolicy(_Model):

@@ -11,6 +11,7 @@ from psycopg import Connection, sql
 
 from privacy_platform.anonymization.kanonymity.evaluate import suppressible
 from privacy_platform.anonymization.kanonymity.recoding import UnreachableError
+from privacy_platform.policy.drift import Contradiction
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import Table, Zone
 from privacy_platform.warehouse.anonymity import measure
@@ -18,6 +19,7 @@ from privacy_platform.warehouse.release import STAGING, Release
 from privacy_platform.warehouse.tables import count_rows, table_columns
 
 SCHEMA_MATCHES_POLICY = "schema_matches_policy"
+DATA_MATCH_POLICY = "data_match_policy"
 NO_RAW_PII = "no_raw_pii"
 ROW_COUNT_RECONCILED = "row_count_reconciled"
 TOKENS_RESOLVE = "tokens_resolve"
@@ -26,6 +28,7 @@ MINIMUM_GROUP_SIZE = "minimum_group_size"
 
 DESCRIPTIONS: Mapping[str, str] = {
     SCHEMA_MATCHES_POLICY: "Columns and types are the policy's, and the source has no column the policy does not know.",
+    DATA_MATCH_POLICY: "No field of the source looks to the detector like something else than the policy says.",
     NO_RAW_PII: "No personal value reaches the table: by lineage, pattern scan and comparison with raw values.",
     ROW_COUNT_RECONCILED: "Every row read is published, quarantined, suppressed or a counted duplicate; none is lost.",
     TOKENS_RESOLVE: "Every token belongs to a data subject of the vault, or of the dataset referred to.",
@@ -89,6 +92,17 @@ def schema_check(
         not problems,
         "; ".join(problems) or f"{len(expected)} columns as in the policy",
         {"columns": len(expected), "unknown_columns": len(unknown), "rejected_rows": rejected},
+    )
+
+
+def drift_check(policy: DatasetPolicy, statistics: Mapping[str, int]) -> CheckOutcome:
+    """No task's sample of what it landed contradicts the policy (`policy.drift`)."""
+    found = [Contradiction(*name.split(".")) for name in _suffixes(statistics, "contradicts.")]
+    return CheckOutcome(
+        DATA_MATCH_POLICY,
+        not found,
+        "; ".join(contradiction.message(policy) for contradiction in found) or f"{len(policy.fields)} fields looked at",
+        {"fields": len(policy.fields), "contradictions": len(found)},
     )
 
 

@@ -169,8 +169,9 @@ def test_a_broken_kernel_is_caught_on_the_rows_it_made(
 
 
 def test_a_leak_found_by_a_task_stops_the_release(landed: World) -> None:
-    # The policy calls the tier harmless; the pattern scan does not take its word for it.
-    policy = people_policy("leaky")
+    # The policy calls the tier harmless, and somebody overrode the detector; the pattern scan does not take their word.
+    override = {"type": "email", "reason": "Somebody was in a hurry."}
+    policy = with_field(people_policy("leaky"), "tier", override=override)
     path = landed.put("people_leaky.jsonl", [person(n, tier=f"given{n}@example.org") for n in range(10)])
     landed.land(policy, path)
     with pytest.raises(GateError, match="column `tier` holds") as caught:

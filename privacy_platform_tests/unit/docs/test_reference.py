@@ -63,6 +63,7 @@ def test_technique_is_documented(technique: Any) -> None:
 MODELS: list[tuple[type[BaseModel], str]] = [
     (model.DatasetPolicy, ""),
     (model.FieldPolicy, ""),
+    (model.Override, "override."),
     (model.SourcePolicy, "source."),
     (model.PartitionPolicy, "partition_by."),
     (model.ReferencePolicy, "references."),
