@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from privacy_platform.cli import app
 from privacy_platform.detection.detector import Column, Table, detect
 from privacy_platform.policy.draft import draft_policy
-from privacy_platform.policy.load import PolicyError, load_policy
-from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.load import PolicyError, read_policy
+from privacy_platform.policy.model import DatasetPolicy, FieldPolicy
 
 PEOPLE: dict[str, list[str]] = {
     "customer_id": [str(1000 + n) for n in range(40)],
@@ -84,6 +84,16 @@ def test_records_that_are_not_people_get_a_key_of_their_own() -> None:
     assert (policy.subject, policy.key) == ("customer_id", "order_id")
 
 
+def test_names_that_a_policy_cannot_have_are_refused_with_the_mend() -> None:
+    columns = {"Customer ID": [f"c{n}" for n in range(40)], "E-Mail": PEOPLE["email"]}
+
+    if "column" in FieldPolicy.model_fields:
+        assert list(drafted(columns)[1].fields) == ["customer_id", "e_mail"]
+    else:
+        with pytest.raises(PolicyError, match="rename them in the source"):
+            drafted(columns)
+
+
 def test_a_subject_is_needed_and_can_be_named() -> None:
     columns = {"gizmo": [f"x{n}" for n in range(40)], "tier": ["a", "b"] * 20}
 
@@ -139,7 +149,7 @@ def test_init_writes_a_policy_that_check_agrees_with(people_csv: Path, tmp_path:
     policy = tmp_path / "people.yaml"
 
     assert run("policy", "init", people_csv, "--out", policy)[0] == 0
-    assert isinstance(load_policy(policy), DatasetPolicy)
+    assert isinstance(read_policy(policy), DatasetPolicy)
     assert run("policy", "check", policy, people_csv)[0] == 0
     assert run("policy", "init", people_csv, "--out", policy)[0] == 1
 
