@@ -4,7 +4,7 @@ calibration.
 `--labels FILE` is either the labels of a folder of CSV files, `{table: {column: label}}`, or a JSON of columns with
 values: a list of `{name, values, label, table?}`, or `{table: {column: {values, label}}}`. A label is a type of the
 detector, `none`, or whether the column is sensitive. Without it, generated tables are scored; `--held-out` takes the
-locales and domains that were never looked at. Reported are personal-or-not and each type: precision, recall, F1;
+locales and domains that are kept apart. Reported are personal-or-not and each type: precision, recall, F1;
 confusions; calibration.
 """
 

@@ -405,7 +405,7 @@ def _samples(target: str, report: Callable[[str, int, int], None]) -> Iterator[A
     if path.suffix in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz"):
         raise UnreadableFileError(f"{target}: there is no such file")
     url, _, wanted = target.partition("#") if "://" in target else ("", "", target)
-    with connect_to(url) if url else connect(Role.COMPLIANCE) as connection:
+    with connect_to(url) if url else connect(Role.PIPELINE) as connection:
         for schema, name in database_tables(connection, wanted or None):
             yield sample_table(connection, schema, name, report)
 

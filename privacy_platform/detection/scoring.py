@@ -1,8 +1,8 @@
 """How name and values are weighed: log-odds of each type for one column, before the table is looked at.
 
 A type's score is a prior, plus what the name says, plus what the values say for it, minus what they say against it. The
-weights are log-odds set by hand and fitted to nothing but the generated tables of `scripts/`; :mod:`.calibration` turns
-the result into a probability that holds.
+weights are log-odds set by hand, with the errors on generated tables and on the hard columns of the tests in view;
+:mod:`.calibration` turns the result into a probability that holds.
 """
 
 from collections.abc import Callable

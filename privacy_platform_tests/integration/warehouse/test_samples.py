@@ -1,12 +1,15 @@
 """Tables of PostgreSQL as samples: every column as text, whatever its name, and the whole of a database."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from privacy_platform.cli import app
 from privacy_platform.detection.detector import detect
 from privacy_platform.detection.types import PiiType
-from privacy_platform.warehouse.connection import Role, WarehouseConnectionError, connect
+from privacy_platform.warehouse.connection import Role, WarehouseConnectionError, connect, database_url
 from privacy_platform.warehouse.samples import database_tables, sample_table
 
 
@@ -50,3 +53,10 @@ def test_the_tables_of_a_database(crm: str) -> None:
 def test_a_role_sees_only_what_it_may_read(crm: str) -> None:
     with connect(Role.ANALYST) as connection:
         assert ("crm", crm) not in database_tables(connection)
+
+
+def test_the_command_scans_a_table_of_a_database_by_its_url(crm: str) -> None:
+    result = CliRunner().invoke(app, ["scan", f"{database_url(Role.ADMIN)}#crm.{crm}", "--json"])
+
+    types = {column["name"]: column["type"] for column in json.loads(result.output)["columns"]}
+    assert types["E-Mail"] == "email"
