@@ -17,7 +17,7 @@ from privacy_platform.detection.text import normal, romanized
 from privacy_platform.detection.types import TRAITS, Finding, PiiType
 from privacy_platform.detection.values import is_missing
 from privacy_platform.policy.load import PolicyError
-from privacy_platform.policy.model import RESERVED, DatasetPolicy, FieldPolicy
+from privacy_platform.policy.model import RESERVED, DatasetPolicy
 
 __all__ = ["draft_policy"]
 
@@ -69,12 +69,6 @@ def draft_policy(
         _Field(name, column, finding, _source_type(column))
         for name, column, finding in zip(names, table.columns, findings, strict=True)
     ]
-    renamed = [column.name for name, column in zip(names, table.columns, strict=True) if name != column.name]
-    if renamed and "column" not in FieldPolicy.model_fields:
-        raise PolicyError(
-            f"{len(renamed)} columns of {table.name} have names that a policy cannot have (small letters, digits and "
-            "underscores, beginning with a letter): rename them in the source."
-        )
     who = _subject(fields, subject)
     key = _key(fields, who)
     lines = [

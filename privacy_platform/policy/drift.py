@@ -28,7 +28,7 @@ class Contradiction:
     """A field of the data that the policy says something else about.
 
     Attributes:
-        field: The column's name.
+        field: The field's name, or the column's where the policy has no such field.
         kind: ``new`` (not in the policy), ``personal`` (published as it is, and looks personal) or ``changed`` (no
             longer what the policy says).
         type: What it looks like.
@@ -56,12 +56,12 @@ class Contradiction:
 
 
 def sample(policy: DatasetPolicy, rows: pl.DataFrame) -> Table:
-    """A sample of typed rows for the detector: some values of each field, as text."""
+    """A sample of typed rows for the detector: some values of each field, as text, under the source's names."""
     columns = []
-    for name in policy.fields:
+    for column, name in policy.source_columns().items():
         values = rows[name].drop_nulls()
         chosen = values.sample(min(_SAMPLE, len(values)), seed=0).cast(pl.String).to_list()
-        columns.append(Column(name, chosen, rows.height))
+        columns.append(Column(column, chosen, rows.height))
     return Table(policy.dataset, columns)
 
 
@@ -72,18 +72,20 @@ def contradictions(policy: DatasetPolicy, table: Table) -> list[Contradiction]:
         policy: The dataset.
         table: A sample of the data, its columns named as in the source.
     """
-    outputs = policy.outputs()
+    outputs, fields = policy.outputs(), policy.source_columns()
     found: list[Contradiction] = []
     for column, finding in zip(table.columns, detect(table), strict=True):
-        field = policy.fields.get(column.name)
-        if field is None:
+        name = fields.get(column.name)
+        if name is None:
             found.append(Contradiction(column.name, "new", finding.type))
-        elif field.override and field.override.type == finding.type:
             continue
-        elif column.name in outputs and not field.technique.protects and _is_laid_open(field, finding):
-            found.append(Contradiction(column.name, "personal", finding.type))
+        field = policy.fields[name]
+        if field.override and field.override.type == finding.type:
+            continue
+        elif name in outputs and not field.technique.protects and _is_laid_open(field, finding):
+            found.append(Contradiction(name, "personal", finding.type))
         elif _is_something_else(field, column, finding):
-            found.append(Contradiction(column.name, "changed", finding.type))
+            found.append(Contradiction(name, "changed", finding.type))
     return found
 
 

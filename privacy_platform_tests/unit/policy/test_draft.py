@@ -13,7 +13,7 @@ from privacy_platform.cli import app
 from privacy_platform.detection.detector import Column, Table, detect
 from privacy_platform.policy.draft import draft_policy
 from privacy_platform.policy.load import PolicyError, read_policy
-from privacy_platform.policy.model import DatasetPolicy, FieldPolicy
+from privacy_platform.policy.model import DatasetPolicy
 
 PEOPLE: dict[str, list[str]] = {
     "customer_id": [str(1000 + n) for n in range(40)],
@@ -84,14 +84,11 @@ def test_records_that_are_not_people_get_a_key_of_their_own() -> None:
     assert (policy.subject, policy.key) == ("customer_id", "order_id")
 
 
-def test_names_that_a_policy_cannot_have_are_refused_with_the_mend() -> None:
+def test_columns_keep_their_names_and_fields_get_ones_that_a_policy_can_have() -> None:
     columns = {"Customer ID": [f"c{n}" for n in range(40)], "E-Mail": PEOPLE["email"]}
 
-    if "column" in FieldPolicy.model_fields:
-        assert list(drafted(columns)[1].fields) == ["customer_id", "e_mail"]
-    else:
-        with pytest.raises(PolicyError, match="rename them in the source"):
-            drafted(columns)
+    policy = drafted(columns)[1]
+    assert policy.source_columns() == {"Customer ID": "customer_id", "E-Mail": "e_mail"}
 
 
 def test_a_subject_is_needed_and_can_be_named() -> None:
