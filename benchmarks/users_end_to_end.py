@@ -4,8 +4,9 @@ One run on one machine measures, on the same JSON lines and into PostgreSQL serv
 
 * the **stage**: our reader, the policy's kernels and COPY, by Spark on a warm session (`peers.our_stage`);
 * **DuckDB** doing the same transformation and load (`peers.duckdb_users`), in turns with the stage;
-* the **whole job**: `release_raw` and `release_anonymized`, with sealing, vault, leak scan, checks, suppression, keys,
-  quarantine, lineage, audit and publishing; the memory of all processes is sampled in one more run of it;
+* the **whole job**: `release_raw` and `release_anonymized`, with sealing, vault, leak scan, checks, keys,
+  quarantine, lineage, audit and publishing, at fixed levels of generalization (what a search for them and its proof
+  cost: `benchmarks.anonymous_release`); the memory of all processes is sampled in one more run of it;
 * the **usual design**: `spark.read.json`, row-at-a-time Python functions, JDBC (`peers.row_udfs`), on fewer rows;
 * the **floor**: a bare binary COPY of the finished rows in one connection.
 
@@ -35,6 +36,7 @@ from rich.table import Table as RichTable
 
 from benchmarks.common import Timing, machine, save, show
 from benchmarks.peers import duckdb_users, our_stage, tables
+from benchmarks.peers.fixed_levels import fixed_users
 from benchmarks.peers.memory import MemorySampler
 from privacy_platform import settings
 from privacy_platform.anonymization import hierarchies
@@ -220,13 +222,12 @@ def measured(
 ) -> tuple[list[Timing], list[Target], dict[str, Any]]:
     """Everything, in order: timings, targets, and what else was noted."""
     file = _landed(options.users, folder)
-    policies = load_policies()
     begin = time.perf_counter()
-    bench = Bench(spark_session(), policies, policies.datasets["users"], file, options.users)
+    bench = Bench(spark_session(), load_policies(), fixed_users(), file, options.users)
     session_seconds = time.perf_counter() - begin
     server = embedded.status(home)
     try:
-        few = Bench(bench.spark, policies, bench.users, head(file, folder / "few.jsonl", _WARM_UP_ROWS),
+        few = Bench(bench.spark, bench.policies, bench.users, head(file, folder / "few.jsonl", _WARM_UP_ROWS),
                     min(_WARM_UP_ROWS, options.users))  # fmt: skip
         begin = time.perf_counter()
         few.stage(Seconds())
