@@ -2,8 +2,8 @@
 
 For each number of users, once landed, `release_anonymized` is timed in turns under the packaged policy (k = 5 and l = 2
 over six quasi-identifiers: levels searched, k and l proved in SQL) and under the same policy at fixed levels without a
-privacy model. The pairs' ratio is what anonymity adds; the target is at most 1.3 at a million users. Beside it: what was
-found, and the driver's highest memory so far.
+privacy model. The pairs' ratio is what anonymity adds; the target is at most 1.3 at a million users. Beside it: what
+was found, and the driver's highest memory so far.
 """
 
 import argparse
