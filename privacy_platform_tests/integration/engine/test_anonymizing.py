@@ -1,5 +1,7 @@
 """Anonymizing: what the policy says comes out, and nothing comes out when any of it would be personal."""
 
+import hashlib
+import hmac
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,7 @@ from privacy_platform.engine.standing import anonymized_again
 from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import WHOLE
+from privacy_platform.vault.keyring import Purpose, load_keyring
 from privacy_platform.warehouse.checks import raw_pii_check, tokens_check
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, ReleaseBusyError, open_staging
@@ -110,6 +113,30 @@ def test_anonymizing_again_keeps_joins_and_unlinks_hashes(landed: World) -> None
     for before, after in zip(first, second, strict=True):
         assert {name for name in before if before[name] != after[name]} == unlinked
     assert len({row["name_hash"] for row in second}) == 60
+
+
+def test_a_dictionary_without_the_keys_matches_nothing_of_a_release(landed: World) -> None:
+    """Every candidate known, every column readable, the database's own contents at hand: no hash or token is made."""
+    landed.anonymize(BASE)
+    rows = table("anonymized.anonymized_base")
+    published = {row[name] for row in rows for name in ("token", "email_hash", "name_hash")}
+    candidates = [str(value) for n in range(60) for name, value in person(n).items() if name in ("id", "email", "name")]
+    [(digest,)] = query("SELECT encode(digest, 'hex') FROM vault.keyring_check")
+    keys = ["", "secret", BASE.dataset, digest, *sorted(published)[:20]]
+
+    def digests(value: str, key: str) -> set[str]:
+        forms = (key.encode(), hashlib.sha256(key.encode()).digest())
+        keyed = [hmac.digest(form, value.encode(), "sha256").hex() for form in forms]
+        plain = [hashlib.new(kind, (key + value).encode()).hexdigest() for kind in ("sha256", "sha1", "md5")]
+        return {text for digest in (*keyed, *plain) for text in (digest, f"tok_{digest[:32]}")}
+
+    assert len(published) == 180
+    assert not published & {text for value in candidates for key in keys for text in digests(value, key)}
+    # The attack is right: whoever holds the keys succeeds, but for names, whose salt is gone.
+    keyring = load_keyring()
+    known = [keyring.secret(purpose) for purpose in (Purpose.TOKEN, Purpose.HMAC)]
+    matched = published & {text for value in candidates for key in known for text in digests(value, key)}
+    assert matched == {row[name] for row in rows for name in ("token", "email_hash")}
 
 
 @pytest.mark.parametrize("name", PERSONAL)
