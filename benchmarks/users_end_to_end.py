@@ -39,13 +39,12 @@ from benchmarks.peers import duckdb_users, our_stage, tables
 from benchmarks.peers.fixed_levels import fixed_users
 from benchmarks.peers.memory import MemorySampler
 from privacy_platform import settings
-from privacy_platform.anonymization import hierarchies
 from privacy_platform.engine.gate import GateError, Run
 from privacy_platform.engine.release_anonymized import release_anonymized
 from privacy_platform.engine.release_raw import release_raw
 from privacy_platform.engine.session import spark_session
 from privacy_platform.policy.compile import anonymized_table, raw_table
-from privacy_platform.policy.load import PolicySet, load_policies
+from privacy_platform.policy.load import PACKAGED, PolicySet, load_policies
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.synthetic import generate
 from privacy_platform.vault.keyring import ensure_keyring
@@ -56,6 +55,12 @@ from privacy_platform.warehouse.migrations import ensure_warehouse
 PACKAGES = ("pyspark", "polars", "polars-hash", "duckdb", "adbc-driver-postgresql", "pyarrow", "cryptography")
 _DUCKDB, _FLOOR, _UDF = "bench_duckdb", "bench_floor", "bench_udf"
 _WARM_UP_ROWS = 20_000
+# The ways of the usual design: pickled rows are how the values of row UDFs travelled before Arrow.
+USUAL = {
+    "pickled": "usual design, pickled rows",
+    "insert": "usual design, values as Arrow",
+    "rewritten": "usual design, as Arrow, rewritten batches",
+}
 _PLATFORM = "PRIVACY_PLATFORM_"
 # Hashes and tokens differ by their keys; everything else must be the same in every way of doing it.
 _HASHED = ("user_token", "email_hash", "first_name_hash", "last_name_hash", "anonymized_at")
@@ -116,7 +121,7 @@ class Bench:
     @property
     def cities(self) -> Path:
         """The packaged hierarchy of cities."""
-        return Path(hierarchies.__file__).parent.parent / "policies" / "hierarchies" / "city.csv"
+        return PACKAGED / "hierarchies" / "city.csv"
 
     def stage(self, seconds: Seconds) -> str:
         """Ours, the stage; returns the table it filled."""
@@ -255,7 +260,7 @@ def measured(
     usual = usual_design(bench, udf_file, options.runs) if options.rows_udf else None
     timings = [Timing(name, tuple(times), options.users) for name, times in seconds.of.items()]
     udf_rows = min(options.rows_udf, options.users)
-    for name, label in (("insert", "usual design, JDBC batches"), ("rewritten", "usual design, rewritten batches")):
+    for name, label in USUAL.items():
         timings += [Timing(label, tuple(usual[name]), udf_rows)] if usual else []
     facts = {
         "session_start_seconds": round(session_seconds, 1),
@@ -282,8 +287,7 @@ def targets(seconds: Seconds, timings: Sequence[Timing], peak: int, runs: int) -
     to_duckdb = paired(stage, duckdb[:runs])
     whole_to_duckdb = paired(whole, duckdb[runs:])
     faster = {
-        name: by_name["ours, stage"].rate / by_name[name].rate if name in by_name else None
-        for name in ("usual design, JDBC batches", "usual design, rewritten batches")
+        name: by_name["ours, stage"].rate / by_name[name].rate if name in by_name else None for name in USUAL.values()
     }
     return [
         Target("ours, stage: time / DuckDB's", statistics.median(to_duckdb), 1.0, True, to_duckdb),

@@ -2,8 +2,9 @@
 
 Run as a program of its own (`python -m benchmarks.peers.row_udfs --help`), because a session of its own it must have:
 the JDBC driver has to be there when the JVM starts. It fetches the driver, and the unix sockets for it, from Maven
-Central by `spark.jars.packages`. The functions are plain `pyspark.sql.functions.udf` with Spark's own defaults: since
-4.x their values travel as Arrow, which makes this design several times faster than it was with Spark 3.
+Central by `spark.jars.packages`. The functions are plain `pyspark.sql.functions.udf`. They are run in two ways: with
+this Spark's defaults, by which the values of many rows travel together as Arrow, and row by row as pickles
+(`spark.sql.execution.pythonUDF.arrow.enabled=false`), which is how the values of row UDFs travelled before.
 """
 
 import argparse
@@ -127,8 +128,9 @@ def jdbc() -> tuple[str, dict[str, str]]:
     return url, {"user": login, "password": password, "driver": "org.postgresql.Driver"}
 
 
-def run(spark: SparkSession, file: Path, cities: Path, target: str, *, rewrite: bool) -> float:
+def run(spark: SparkSession, file: Path, cities: Path, target: str, *, way: str) -> float:
     """Empty `staging.<target>` and load `file` into it; returns the seconds of the load."""
+    spark.conf.set("spark.sql.execution.pythonUDF.arrow.enabled", str(way != "pickled").lower())
     with connect(Role.PIPELINE) as connection:
         connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(STAGING, target)))
     url, properties = jdbc()
@@ -136,23 +138,23 @@ def run(spark: SparkSession, file: Path, cities: Path, target: str, *, rewrite: 
     frame = transformed(spark.read.schema(_FIELDS).json(str(file)), functions(cities))
     frame.write.jdbc(
         url, f"{STAGING}.{target}", mode="append",
-        properties={**properties, "reWriteBatchedInserts": str(rewrite).lower()},
+        properties={**properties, "reWriteBatchedInserts": str(way == "rewritten").lower()},
     )  # fmt: skip
     return time.perf_counter() - begin
 
 
 def measure(spark: SparkSession, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Warm up, then measure both ways of inserting in turns.
+    """Warm up, then measure each way in turns: inserts in batches, rewritten batches, pickled rows.
 
     Raises:
         SystemExit: not every row has arrived.
     """
     with options.file.open("rb") as lines:
         expected = sum(1 for _ in lines)
-    seconds: dict[str, list[float]] = {"insert": [], "rewritten": []}
+    seconds: dict[str, list[float]] = {"insert": [], "rewritten": [], "pickled": []}
     for turn in range(options.runs + 1):
         for name, times in seconds.items():
-            took = run(spark, options.file, options.cities, options.target, rewrite=name == "rewritten")
+            took = run(spark, options.file, options.cities, options.target, way=name)
             if (arrived := tables.count(options.target)) != expected:
                 raise SystemExit(f"{arrived} of {expected} rows arrived: the time means nothing")
             times += [took] if turn else []
@@ -160,7 +162,7 @@ def measure(spark: SparkSession, options: argparse.Namespace) -> dict[str, list[
 
 
 def main() -> None:
-    """Warm up, measure both ways of inserting in turns, print the seconds as JSON."""
+    """Warm up, measure each way in turns, print the seconds as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.row_udfs", description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("cities", type=Path)

@@ -36,13 +36,21 @@ class Anonymity:
 def measure(
     connection: Connection, relation: sql.Composable, quasi_identifiers: Sequence[str], required: Requirements
 ) -> Anonymity:
-    """Measure a table against what is required of it."""
+    """Measure a table against what is required of it, in the caller's transaction; the table is read once."""
     columns = sql.SQL(", ").join(map(sql.Identifier, quasi_identifiers))
+    counted = sql.SQL(", ").join(map(sql.Identifier, (*quasi_identifiers, *required.sensitive)))
+    connection.execute("DROP TABLE IF EXISTS pg_temp.anonymity_cells")
+    connection.execute(
+        sql.SQL(
+            "CREATE TEMPORARY TABLE anonymity_cells ON COMMIT DROP AS "
+            "SELECT {c}, count(*)::double precision AS __n FROM {t} GROUP BY {c}"
+        ).format(c=counted, t=relation)
+    )
     row = connection.execute(
         sql.SQL(
             "SELECT coalesce(min(n), 0), count(*), coalesce(sum(n), 0)::bigint "
-            "FROM (SELECT count(*) AS n FROM {} GROUP BY {}) c"
-        ).format(relation, columns)
+            "FROM (SELECT sum(__n) AS n FROM pg_temp.anonymity_cells GROUP BY {}) c"
+        ).format(columns)
     ).fetchone()
     smallest, classes, records = map(int, row) if row else (0, 0, 0)
     problems = []
@@ -51,7 +59,7 @@ def measure(
     figures: dict[str, float] = {}
     for column, rules in required.sensitive.items():
         for rule in rules if records else ():
-            name, value, holds, wanted = _figure(connection, relation, columns, column, rule)
+            name, value, holds, wanted = _figure(connection, columns, column, rule)
             if math.isfinite(value):
                 figures[f"{column} {name}"] = value
             if not holds:
@@ -61,7 +69,6 @@ def measure(
 
 def _figure(
     connection: Connection,
-    relation: sql.Composable,
     columns: sql.Composable,
     column: str,
     rule: LDiversity | TCloseness,
@@ -69,29 +76,26 @@ def _figure(
     """(name, worst value of any class, whether that is enough, what is required)."""
     if isinstance(rule, TCloseness):
         query = _EQUAL if rule.distance == "equal" else _ORDERED
-        worst = _worst(connection, query, relation, columns, column)
+        worst = _worst(connection, query, columns, column)
         return f"{rule.distance} t", worst, worst <= rule.t + TOLERANCE, f"at most {rule.t:g}"
     if rule.kind == "recursive":
         # r1 / (r_l + … + r_m) < c in every class, so the largest quotient counts; it is infinite without an r_l.
-        worst = _worst(connection, _RECURSIVE, relation, columns, column, parameter=rule.l)
+        worst = _worst(connection, _RECURSIVE, columns, column, parameter=rule.l)
         return f"recursive c at l = {rule.l:g}", worst, worst < (rule.c or 0) - TOLERANCE, f"less than {rule.c:g}"
     query = _DISTINCT if rule.kind == "distinct" else _ENTROPY
-    worst = _worst(connection, query, relation, columns, column)
+    worst = _worst(connection, query, columns, column)
     return f"{rule.kind} l", worst, worst >= rule.l - TOLERANCE, f"at least {rule.l:g}"
 
 
 def _worst(
     connection: Connection,
     query: str,
-    relation: sql.Composable,
     columns: sql.Composable,
     column: str,
     *,
     parameter: float = 0,
 ) -> float:
-    statement = sql.SQL(_CELLS + query).format(
-        t=relation, q=columns, s=sql.Identifier(column), p=sql.Literal(parameter)
-    )
+    statement = sql.SQL(_CELLS + query).format(q=columns, s=sql.Identifier(column), p=sql.Literal(parameter))
     row = connection.execute(statement).fetchone()
     return float(row[0]) if row and row[0] is not None else 0.0
 
@@ -100,7 +104,7 @@ def _worst(
 _CELLS = """
 WITH cells AS MATERIALIZED (
          SELECT dense_rank() OVER (ORDER BY {q}) AS __class, __value, __n
-         FROM (SELECT {q}, {s} AS __value, count(*)::double precision AS __n FROM {t} GROUP BY {q}, {s}) g),
+         FROM (SELECT {q}, {s} AS __value, sum(__n) AS __n FROM pg_temp.anonymity_cells GROUP BY {q}, {s}) g),
      sizes AS (SELECT __class, sum(__n) AS __size FROM cells GROUP BY __class),
      whole AS (SELECT __value, sum(__n) / sum(sum(__n)) OVER () AS __share,
                       row_number() OVER (ORDER BY __value NULLS LAST) AS __place FROM cells GROUP BY __value)

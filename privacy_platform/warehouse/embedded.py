@@ -58,6 +58,9 @@ _SETTINGS = {
     "max_locks_per_transaction": "256",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
+    # A release builds its indexes beside its checks, with Spark beside both: more workers would be in the way.
+    "max_parallel_workers_per_gather": "0",
+    "max_parallel_maintenance_workers": "0",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "jit": "off",

@@ -30,12 +30,12 @@ def test_a_target_is_met_missed_or_not_measured(value: float | None, at_most: bo
 
 def test_figures_come_from_pairs_and_rates() -> None:
     seconds = Seconds({"ours, stage": [1.0, 3.0], "DuckDB + ADBC": [2.0, 2.0, 4.0], "ours, the whole job": [10.0]})
-    timings = [Timing("ours, stage", (1.0, 3.0), 100), Timing("usual design, JDBC batches", (10.0,), 10)]
+    timings = [Timing("ours, stage", (1.0, 3.0), 100), Timing("usual design, pickled rows", (10.0,), 10)]
     figures = {f.name: f for f in targets(seconds, timings, 2**30, runs=2)}
     assert figures["ours, stage: time / DuckDB's"].pairs == (0.5, 1.5)
     assert figures["ours, the whole job: time / DuckDB's"].value == 2.5
-    assert figures["ours, stage: times faster a row than usual design, JDBC batches"].value == 50
-    assert figures["ours, stage: times faster a row than usual design, rewritten batches"].met is None
+    assert figures["ours, stage: times faster a row than usual design, pickled rows"].value == 50
+    assert figures["ours, stage: times faster a row than usual design, values as Arrow"].met is None
     assert json.dumps([f.as_json() for f in figures.values()])
 
 
