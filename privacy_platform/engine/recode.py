@@ -65,7 +65,7 @@ def prepared(spark: SparkSession, splits: Sequence[ZoneSplit], task: AnonymizeTa
 
 
 def copy_recoded(prepared: Prepared, release: Release, recoder: Recoder) -> Statistics:
-    """Copy the kept records to staging as the recoder makes them; returns how many, and how many were left out."""
+    """Copy the kept records to staging as the recoder makes them; returns how many were copied."""
     return total(run_kept(prepared.frame, (_ROWS, _QUARANTINE), _Copy(release, recoder)))
 
 
@@ -112,8 +112,6 @@ class _Copy:
             CopyOnce(output, self.release.staging, split) as copy,
         ):
             if copy.done is not None:
-                for _ in pieces:  # Spark wants its output read to the end
-                    pass
                 return copy.done
             statistics: Statistics = Counter()
             for kind, payload in pieces:
@@ -123,8 +121,7 @@ class _Copy:
                     continue
                 recoded = self.recoder.apply(frame)
                 copy.copy(self.release.staging, recoded)
-                statistics["published"] += recoded.height
-                statistics["suppressed_for_k"] += frame.height - recoded.height
+                statistics["copied"] += recoded.height
             copy.commit(statistics)
             return statistics
 

@@ -1,6 +1,7 @@
 """Anonymity of whole tables as released: levels found, l and t kept, linkage columns hidden, the register."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from privacy_platform import settings
 from privacy_platform.engine.gate import GateError, ReleaseReport
+from privacy_platform.policy.anonymity import Anonymization, anonymize
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform_tests.integration.engine.support import World, exists, frame, query, staging_is_empty
@@ -198,6 +200,24 @@ def test_what_cannot_be_reached_names_the_columns_and_publishes_nothing(world: W
     assert not exists("anonymized.anonymized_census_no")
     assert staging_is_empty()
     assert query("SELECT 1 FROM governance.anonymity_releases WHERE target LIKE '%%census_no'") == []
+
+
+def test_a_record_that_recoding_loses_is_not_taken_for_suppressed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search suppresses nobody; a recoder that drops a tuple all the same is found out."""
+
+    def losing(*words: Any) -> Anonymization:
+        found = anonymize(*words)
+        names = list(found.recoder.quasi_identifiers)
+        lost = words[1].select(names).head(1)
+        return replace(found, recoder=replace(found.recoder, suppressed=lost))
+
+    monkeypatch.setattr("privacy_platform.engine.anonymity.anonymize", losing)
+    with pytest.raises(GateError, match=r"row_count_reconciled: 200 read, but .* unaccounted for"):
+        released(world, census_policy("census_lost"), census(9))
+    assert not exists("anonymized.anonymized_census_lost")
+    assert staging_is_empty()
 
 
 def test_a_change_of_level_is_announced(world: World) -> None:
