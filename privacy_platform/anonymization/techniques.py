@@ -297,10 +297,6 @@ class Generalize(_Base):
         finest = self.finest or rule.levels[1 if sealed and rule.levels[0] == rule.leaf else 0]
         return rule.between(finest, self.coarsest)
 
-    def at(self, level: str) -> "Generalize":
-        """This technique with the level that was chosen."""
-        return Generalize(hierarchy=self.hierarchy, level=level)
-
     @property
     def output_type(self) -> OutputType:
         """`text`, but for a date hierarchy the source column's."""
@@ -318,18 +314,6 @@ class Generalize(_Base):
         if self.level is None:
             raise TechniqueError("generalize: no level was chosen yet; pin `level` or let the search choose one")
         return self.rule(hierarchies).published(column, self.level)
-
-    def local_expr(self, column: pl.Expr, level: pl.Expr, *, hierarchies: Hierarchies = load) -> pl.Expr:
-        """What values at levels of their own are published as (local recoding): always text.
-
-        Args:
-            column: The raw column.
-            level: For each row the level's index among the hierarchy's levels, 0 the finest; null hides the value.
-            hierarchies: Where hierarchies are found by name.
-        """
-        rule = self.rule(hierarchies)
-        labels = [pl.when(level == n).then(rule.generalize(column, name)) for n, name in enumerate(rule.levels)]
-        return pl.coalesce(labels)
 
     def vocabulary(self, hierarchies: Hierarchies = load) -> frozenset[str] | None:
         """The labels of the levels that may be published and `*`; None when not all are known beforehand."""

@@ -36,8 +36,6 @@ class Anonymization:
         records: records considered.
         suppressed: records left out.
         classes: equivalence classes published.
-        tuples: distinct tuples searched.
-        checked: nodes or clusters evaluated.
         risk: what can be learned about a person from the quasi-identifiers and sensitive columns as published.
     """
 
@@ -49,8 +47,6 @@ class Anonymization:
     records: int
     suppressed: int
     classes: int
-    tuples: int
-    checked: int
     risk: RiskReport
 
 
@@ -91,7 +87,7 @@ def anonymize(policy: DatasetPolicy, counts: pl.DataFrame, standing: Mapping[str
     else:
         recoding = global_recoding(tuples, ladders, required, incumbent=_levels_of(standing, ladders))
     types = anonymized_table(policy).schema()
-    published = {name: _published(rule, types[name], model) for name, (rule, _) in open_columns.items()}
+    published = {name: _published(rule, types[name]) for name, (rule, _) in open_columns.items()}
     applied = recoder(recoding, tuples, ladders, values, published)
     utilities = recoding_utility(tuples, ladders, recoding)
     return Anonymization(
@@ -103,8 +99,6 @@ def anonymize(policy: DatasetPolicy, counts: pl.DataFrame, standing: Mapping[str
         records=tuples.records,
         suppressed=recoding.suppressed_records,
         classes=recoding.classes,
-        tuples=len(tuples.counts),
-        checked=recoding.checked,
         risk=_risk(policy, model, applied.apply(counts), Options(utilities=utilities)),
     )
 
@@ -124,7 +118,7 @@ def _ladder(name: str, values: pl.Series, open_columns: Mapping[str, tuple[Hiera
     return ladder(name, rule, values, finest=levels[0], coarsest=levels[-1])
 
 
-def _published(rule: Hierarchy, kind: pl.DataType, model: PrivacyModel) -> Published:
+def _published(rule: Hierarchy, kind: pl.DataType) -> Published:
     if not (isinstance(rule, Dates) and kind.is_temporal()):
         return lambda labels, level: labels
     return lambda labels, level: rule.first_days(labels, level).cast(kind)

@@ -439,32 +439,25 @@ def test_generalize_levels_the_search_may_choose(spec, sealed, levels):
     technique = PARSE({"name": "generalize"} | spec)
     assert technique.allowed(sealed=sealed) == levels
     assert PARSE(technique.model_dump()) == technique
-    assert technique.at(levels[-1]).allowed(sealed=sealed) == levels[-1:]
+    pinned = PARSE({"name": "generalize", "hierarchy": spec["hierarchy"], "level": levels[-1]})
+    assert pinned.allowed(sealed=sealed) == levels[-1:]
 
 
 def test_generalize_publishes_at_the_level_chosen():
     searched = PARSE({"name": "generalize", "hierarchy": ZIP})
     with pytest.raises(TechniqueError, match="no level was chosen"):
         searched.expr(pl.col("v"), secrets=SECRETS)
-    frame = pl.DataFrame({"v": ["92101", "92500", None, "x"], "level": [1, 2, 1, 3]})
-    chosen = frame.select(searched.at("prefix_1").expr(pl.col("v"), secrets=SECRETS))
-    assert chosen.to_series().to_list() == ["9****", "9****", None, "*"]
-    local = frame.select(searched.local_expr(pl.col("v"), pl.col("level")))
-    assert local.to_series().to_list() == ["921**", "9****", None, "*"]
+    pinned = {"name": "generalize", "hierarchy": ZIP, "level": "prefix_1"}
+    assert apply(pinned, ["92101", "92500", None, "x"]) == ["9****", "9****", None, "*"]
 
 
-def test_generalized_dates_keep_their_type_unless_rows_differ_in_level():
+def test_generalized_dates_keep_their_type():
     technique = PARSE({"name": "generalize", "hierarchy": DATES})
     assert technique.output_type == "same"
     assert PARSE({"name": "generalize", "hierarchy": "city"}).output_type == "text"
-    frame = pl.DataFrame({"v": [date(2024, 3, 5), date(2024, 3, 5), None], "level": [1, 2, 1]})
-    assert frame.select(technique.at("month").expr(pl.col("v"), secrets=SECRETS)).to_series().to_list() == [
-        date(2024, 3, 1),
-        date(2024, 3, 1),
-        None,
-    ]
-    local = frame.select(technique.local_expr(pl.col("v"), pl.col("level"))).to_series().to_list()
-    assert local == ["2024-03", "2024", None]
+    pinned = PARSE({"name": "generalize", "hierarchy": DATES, "level": "month"})
+    frame = pl.DataFrame({"v": [date(2024, 3, 5), None]})
+    assert frame.select(pinned.expr(pl.col("v"), secrets=SECRETS)).to_series().to_list() == [date(2024, 3, 1), None]
 
 
 def test_generalize_leak_rule_covers_the_levels_that_may_come_out():
