@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from privacy_platform.anonymization.kanonymity.requirements import LDiversity, Requirements, TCloseness
 from privacy_platform.anonymization.techniques import Keep, Noise, Scrub, Suppress, Technique, Tokenize, Truncate
 from privacy_platform.policy.base import Name, PolicyModel
+from privacy_platform.policy.budget import PrivacyBudget
 from privacy_platform.policy.privacy import Mode, PrivacyPolicy, PrivacyUnit, problems_of_keys
 
 # Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
@@ -191,6 +192,7 @@ class DatasetPolicy(PolicyModel):
     partition_by: PartitionPolicy | None = None
     references: ReferencePolicy | None = None
     privacy_model: PrivacyModel | None = None
+    privacy_budget: PrivacyBudget | None = None
     quarantine_limit: float = Field(default=0.2, ge=0, le=1)
     fields: dict[Name, FieldPolicy] = Field(min_length=1, max_length=MAX_FIELDS)
 
@@ -219,6 +221,10 @@ class DatasetPolicy(PolicyModel):
         self._partition_readable()
         self._quasi_identifiers_published()
         self._columns_unique()
+        if self.privacy_budget and self.references:
+            raise ValueError(
+                f"privacy_budget: the people are those of {self.references.dataset}; declare their budget there"
+            )
         return self
 
     def _require_field(self, setting: str, name: str) -> None:

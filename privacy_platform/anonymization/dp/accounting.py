@@ -19,7 +19,17 @@ from typing import Literal
 
 from privacy_platform.errors import PrivacyPlatformError
 
-__all__ = ["AccountingError", "Composition", "Loss", "Total", "composed", "epsilon_of", "rho_of", "together"]
+__all__ = [
+    "ROUNDING",
+    "AccountingError",
+    "Composition",
+    "Loss",
+    "Total",
+    "composed",
+    "epsilon_of",
+    "rho_of",
+    "together",
+]
 
 Composition = Literal["basic", "zcdp"]
 
@@ -31,6 +41,10 @@ _ORDERS = tuple(math.exp(step / 100) for step in range(-300, 301))
 
 class AccountingError(PrivacyPlatformError):
     """A loss that cannot be: negative, not finite, or a delta of one and more."""
+
+
+# Numbers that people write in decimals are not exact in binary: ten times 0.1 is not refused under a budget of 1.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +113,7 @@ def composed(losses: Iterable[Loss], delta: float) -> Total:
     """The epsilon of all the losses together at the given delta: by the composition that gives the smaller one."""
     whole = together(losses)
     found: Total | None = None
-    if whole.delta <= delta:
+    if whole.delta <= delta * (1 + ROUNDING):
         found = Total(whole.epsilon, delta, "basic")
     if whole.rho is not None and whole.rho_delta <= delta:
         epsilon = epsilon_of(whole.rho, delta - whole.rho_delta)
