@@ -27,7 +27,8 @@ from privacy_platform.governance.budget import (
     standing,
 )
 from privacy_platform.policy.accounts import Account
-from privacy_platform.policy.budget import PrivacyUnit, UnitBudget
+from privacy_platform.policy.budget import UnitBudget
+from privacy_platform.policy.privacy import PrivacyUnit
 from privacy_platform.policy.tables import WHOLE, Column, ColumnType, Table, Zone
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING, Release, indexing, open_staging
