@@ -8,7 +8,7 @@ import pyarrow as pa
 from psycopg import Connection
 from pyspark.sql import DataFrame, SparkSession
 
-from privacy_platform.engine.aggregate import PEOPLE, ROWS, aggregate, counted_measures, people_of
+from privacy_platform.engine.aggregate import PEOPLE, ROWS, aggregate, counted_figures, people_of
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.session import parallelism
@@ -48,7 +48,7 @@ def release_aggregate(
     table = aggregate_table(policy, policies)
     hidden = tuple(
         Column(name, ColumnType.BIGINT, "Distinct people; for the check only.", nullable=False)
-        for name in (PEOPLE, *map(people_of, counted_measures(policy)))
+        for name in (PEOPLE, *map(people_of, counted_figures(policy)))
     )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     with releasing(table) as connection:
@@ -73,7 +73,7 @@ def release_aggregate(
                     release,
                     column=PEOPLE,
                     minimum=policy.minimum_group_size,
-                    measures={name: people_of(name) for name in counted_measures(policy)},
+                    measures={name: people_of(name) for name in counted_figures(policy)},
                 ),
                 _reconciled(statistics, published),
             ]
