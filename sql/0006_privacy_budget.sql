@@ -132,6 +132,7 @@ CREATE TABLE governance.private_utility (
     measure text NOT NULL,
     people_from bigint NOT NULL CHECK (people_from >= 0),
     cells bigint NOT NULL CHECK (cells >= 0),
+    hidden bigint NOT NULL CHECK (hidden >= 0),
     promised_error double precision,
     measured_error double precision,
     within_promise double precision CHECK (within_promise BETWEEN 0 AND 1),
@@ -148,6 +149,7 @@ COMMENT ON COLUMN governance.private_utility.measure IS 'Measure.';
 COMMENT ON COLUMN governance.private_utility.people_from IS
     'Only groups of at least so many people, and of fewer than the next row of the measure.';
 COMMENT ON COLUMN governance.private_utility.cells IS 'Groups compared.';
+COMMENT ON COLUMN governance.private_utility.hidden IS 'Groups that are in the data, and are not shown.';
 COMMENT ON COLUMN governance.private_utility.promised_error IS 'Median of the 95 % errors promised with the release: noise alone.';
 COMMENT ON COLUMN governance.private_utility.measured_error IS
     'The 95th percentile of the absolute errors against the exact figures: noise, and what bounding took.';

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from psycopg import Connection
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from privacy_platform.anonymization.dp.accounting import ROUNDING, Loss, Total, composed, together
@@ -28,7 +29,7 @@ __all__ = [
     "budget_check",
     "check_before",
     "entries",
-    "last_plan",
+    "releases_left",
     "spend",
     "standing",
 ]
@@ -117,14 +118,33 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """A row of the ledger."""
+    """What one run spent on one table.
 
-    spend_id: int
+    Attributes:
+        spent_at: when its last charge was written.
+        dataset: who paid.
+        privacy_unit: what is protected.
+        target: the table.
+        first: the first day charged; None where the whole table was.
+        last: the last day charged.
+        periods: how many days were charged; 1 for the whole table.
+        epsilon: the largest that any of them was charged; delta and rho likewise.
+        delta: see `epsilon`.
+        rho: see `epsilon`; None when none is known.
+        mechanism: in words.
+        composition: what proved the account's total after it.
+        total_epsilon: that total.
+        total_delta: the delta at which it holds.
+        run_id: the run.
+    """
+
     spent_at: datetime
     dataset: str
     privacy_unit: str
     target: str
-    period: Period
+    first: Period
+    last: Period
+    periods: int
     epsilon: float
     delta: float
     rho: float | None
@@ -132,7 +152,6 @@ class LedgerEntry:
     composition: str
     total_epsilon: float
     total_delta: float
-    fingerprint: str
     run_id: str
 
 
@@ -164,6 +183,17 @@ def balance(connection: Connection, account: Account, charges: Iterable[Charge] 
         spent[charge.period] = together([spent.get(charge.period, Loss(0.0, rho=0.0)), charge.loss])
     period, total = _worst(spent, account.budget.delta)
     return Balance(account=account, spent=total, period=period, renews_at=account.budget.until(now), releases=releases)
+
+
+def releases_left(connection: Connection, account: Account, loss: Loss, *, most: int = 1000) -> int:
+    """How many more releases of this loss the unit that has lost most could pay, `most` or more counting as `most`."""
+    period = balance(connection, account).period
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        after = balance(connection, account, [Charge(period, together([loss] * middle), "")])
+        low, high = (low, middle) if after.exceeded else (middle, high)
+    return low
 
 
 def check_before(connection: Connection, account: Account, target: str, charges: Sequence[Charge]) -> None:
@@ -246,26 +276,19 @@ def budget_check(connection: Connection, account: Account) -> CheckOutcome:
 
 
 def entries(connection: Connection, *, target: str | None = None, limit: int = 100) -> list[LedgerEntry]:
-    """The latest rows of the ledger, latest first, of all tables or one."""
-    rows = connection.execute(
-        """
-        SELECT spend_id, spent_at, dataset, privacy_unit, target, period, epsilon, delta, rho, mechanism, composition,
-               total_epsilon, total_delta, fingerprint, run_id
-        FROM governance.privacy_budget WHERE %(target)s::text IS NULL OR target = %(target)s
-        ORDER BY spend_id DESC LIMIT %(limit)s
-        """,
-        {"target": target, "limit": limit},
-    )
-    names = [column.name for column in rows.description or ()]
-    return [LedgerEntry(**dict(zip(names, row, strict=True))) for row in rows.fetchall()]
-
-
-def last_plan(connection: Connection, target: str) -> Mapping[str, object] | None:
-    """The plan that the last private release of a table was made by; None when there was none."""
-    row = connection.execute(
-        "SELECT plan FROM governance.private_releases WHERE target = %s ORDER BY id DESC LIMIT 1", [target]
-    ).fetchone()
-    return row[0] if row else None
+    """What was spent by the latest runs, latest first, on all tables or one."""
+    with connection.cursor(row_factory=class_row(LedgerEntry)) as cursor:
+        return cursor.execute(
+            """
+            SELECT max(spent_at) AS spent_at, dataset, privacy_unit, target, min(period) AS first, max(period) AS last,
+                   count(*) AS periods, max(epsilon) AS epsilon, max(delta) AS delta, max(rho) AS rho,
+                   min(mechanism) AS mechanism, min(composition) AS composition, max(total_epsilon) AS total_epsilon,
+                   max(total_delta) AS total_delta, run_id
+            FROM governance.privacy_budget WHERE %(target)s::text IS NULL OR target = %(target)s
+            GROUP BY run_id, target, dataset, privacy_unit ORDER BY max(spend_id) DESC LIMIT %(limit)s
+            """,
+            {"target": target, "limit": limit},
+        ).fetchall()
 
 
 def _now(connection: Connection) -> datetime:

@@ -22,7 +22,7 @@ from privacy_platform.governance.budget import (
     budget_check,
     check_before,
     entries,
-    last_plan,
+    releases_left,
     spend,
     standing,
 )
@@ -95,6 +95,8 @@ def test_days_compose_in_parallel_and_each_day_adds_up(ledger: psycopg.Connectio
     assert spend(ledger, spending(paying, charge(0.5, TUESDAY))).passed
     stands = balance(ledger, paying)
     assert (stands.period, stands.spent.epsilon, stands.releases) == (TUESDAY, 1.5, 3)
+    (entry, *_) = entries(ledger, limit=1)
+    assert (entry.first, entry.last, entry.periods, entry.epsilon) == (MONDAY, TUESDAY, 3, 1.0)
     outcome = spend(ledger, spending(paying, charge(0.9, MONDAY), charge(0.9, TUESDAY)))
     assert outcome.failed
     assert "on 2026-06-02" in outcome.message
@@ -118,13 +120,16 @@ def test_accounts_do_not_mix(ledger: psycopg.Connection) -> None:
 
 def test_many_small_releases_are_composed_by_zcdp(ledger: psycopg.Connection) -> None:
     paying = account(5.0, 1e-6)
-    for _ in range(80):
-        assert spend(ledger, spending(paying, charge(0.1))).passed
+    for number in range(80):
+        assert spend(ledger, spending(paying, charge(0.1), run_id=f"run-{number}")).passed
     (last, *_) = entries(ledger, limit=1)
     assert last.composition == "zcdp"
     assert last.total_epsilon == pytest.approx(epsilon_of(0.4, 1e-6))
     assert last.total_epsilon < 5 < 8
     assert entries(ledger, limit=80)[-1].composition == "basic"
+    more = releases_left(ledger, paying, Loss.pure(0.1))
+    assert composed([Loss.pure(0.1)] * (80 + more), 1e-6).epsilon <= 5
+    assert composed([Loss.pure(0.1)] * (81 + more), 1e-6).epsilon > 5
 
 
 LOSSES = st.builds(
@@ -296,7 +301,9 @@ def test_a_release_spends_in_the_transaction_that_publishes_it() -> None:
     with connect(Role.COMPLIANCE) as connection:
         (entry,) = entries(connection, target=table.qualified)
         assert (entry.epsilon, entry.total_epsilon, entry.composition) == (0.75, 0.75, "basic")
-        assert last_plan(connection, table.qualified) == {"epsilon": 1}
+        assert connection.execute(
+            "SELECT plan FROM governance.private_releases WHERE target = %s", [table.qualified]
+        ).fetchall() == [({"epsilon": 1},)]
         (logged,) = audit.entries(connection, action=audit.AuditAction.BUDGET_SPEND, dataset=table.name)
         assert logged.details["epsilon"] == 0.75
     with pytest.raises(GateError, match="budget_respected"):

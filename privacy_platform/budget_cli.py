@@ -1,0 +1,3 @@
+"""placeholder"""
+import typer
+budget_app = typer.Typer()
