@@ -47,11 +47,22 @@ def show(
          f"{b['left']:.4g}", b["worst_day"] or "", b["renews_at"] or "never", f"{b['charges']:,}"]
         for b in map(_balance, balances)
     ]  # fmt: skip
-    columns = ["dataset", "unit", "#epsilon", "#delta", "#spent", "composition", "#left", "worst day", "renews", "#charges"]
+    columns = [
+        "dataset",
+        "unit",
+        "#epsilon",
+        "#delta",
+        "#spent",
+        "composition",
+        "#left",
+        "worst day",
+        "renews",
+        "#charges",
+    ]
     show_table("Privacy budgets", columns, [[str(cell) for cell in row] for row in rows])
     releases = [
-        [f"{e.spent_at:%Y-%m-%d %H:%M:%S}", e.target, e.privacy_unit, _days(e.first, e.last, e.periods), f"{e.epsilon:g}",
-         f"{e.delta:g}", e.mechanism, f"{e.total_epsilon:.4g} ({e.composition})", e.run_id[:8]]
+        [f"{e.spent_at:%Y-%m-%d %H:%M:%S}", e.target, e.privacy_unit, _days(e.first, e.last, e.periods),
+         f"{e.epsilon:g}", f"{e.delta:g}", e.mechanism, f"{e.total_epsilon:.4g} ({e.composition})", e.run_id[:8]]
         for e in spent
     ]  # fmt: skip
     show_table(
@@ -145,27 +156,27 @@ def simulate(
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - it is private
     epsilons = _numbers("--epsilon", epsilon, privacy.epsilon, 20.0)
-    groups = [int(n) for n in _numbers("--groups-per-unit", groups_per_unit, privacy.groups_per_unit, 10_000, whole=True)]
+    groups = [
+        int(n) for n in _numbers("--groups-per-unit", groups_per_unit, privacy.groups_per_unit, 10_000, whole=True)
+    ]
     rows = [int(n) for n in _numbers("--rows-per-group", rows_per_group, privacy.rows_per_group, 100_000, whole=True)]
     with _compliance("budget simulation", f"analytics.{policy.aggregate}"):
         pass
     with connect(Role.PIPELINE) as connection:
-        tried = list(
-            trials(spark_session(), connection, policy, policies, epsilons=epsilons, groups=groups, rows=rows)
-        )
+        tried = list(trials(spark_session(), connection, policy, policies, epsilons=epsilons, groups=groups, rows=rows))
     if as_json:
         show_json({"table": policy.aggregate, "private": False, "trials": [asdict(trial) for trial in tried]})
         return
     out.print(
-        "[bold yellow]These figures are made of the exact ones. Looking at them is not private and no budget pays for it:"
-        "[/] keep them with compliance, and do not choose parameters by them release after release.",
+        "[bold yellow]These figures are made of the exact ones. Looking at them is not private, and no budget pays for "
+        "it:[/] keep them with compliance, and do not choose parameters by them release after release.",
         highlight=False,
         soft_wrap=True,
     )
     for trial in tried:
         title = (
-            f"epsilon {trial.epsilon:g}, at most {trial.groups_per_unit:,} groups a unit and {trial.rows_per_group:,} rows "
-            f"a group: {trial.counted:.1%} of the rows count"
+            f"epsilon {trial.epsilon:g}, at most {trial.groups_per_unit:,} groups a unit and "
+            f"{trial.rows_per_group:,} rows a group: {trial.counted:.1%} of the rows count"
         )
         _show_utility(title, trial.utility)
 
@@ -269,7 +280,16 @@ def _show_utility(title: str, found: "Sequence[MeasureUtility]") -> None:
     ]  # fmt: skip
     show_table(
         title,
-        ["figure", "#people from", "#groups", "#not shown", "#promised 95 %", "#measured 95 %", "#within", "#median relative"],
+        [
+            "figure",
+            "#people from",
+            "#groups",
+            "#not shown",
+            "#promised 95 %",
+            "#measured 95 %",
+            "#within",
+            "#median relative",
+        ],
         rows,
     )
 

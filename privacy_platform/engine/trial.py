@@ -1,8 +1,8 @@
 """What a private aggregate shows, held against the exact figures: as it stands, and under other parameters.
 
-Whoever looks at either learns of the exact figures, and no budget pays for it: for compliance only. To choose parameters
-without looking at the data at all, `policy.explanation` promises the error of the noise before anything is read; what
-only the data can tell is how much the bounds cut off.
+Whoever looks at either learns of the exact figures, and no budget pays for it: for compliance only. To choose
+parameters without looking at the data at all, `policy.explanation` promises the error of the noise before anything is
+read; what only the data can tell is how much the bounds cut off.
 """
 
 from collections.abc import Iterator, Sequence

@@ -56,16 +56,16 @@ def in_words(policy: AggregatePolicy, plan: Plan) -> list[str]:
         f"It hides {one}: with or without that, anything the table could show is as likely, up to the factor "
         f"e^{plan.loss.epsilon:.4g} = {most:.3g}{unless}.",
         f"A user counts in at most {_many(privacy.groups_per_unit, 'group')}{within}, with at most "
-        f"{_many(privacy.rows_per_group, 'row')} in each. What is beyond that is not counted, so figures of very active "
-        "users come out low; the promised error does not cover this.",
+        f"{_many(privacy.rows_per_group, 'row')} in each. What is beyond that is not counted, so figures of very "
+        "active users come out low; the promised error does not cover this.",
         f"Noise: {plan.mechanism}, in whole numbers, drawn by OpenDP.",
     ]
     if plan.threshold is None:
         return [*sentences, "All keys are known beforehand, so groups without anybody are shown too."]
     return [
         *sentences,
-        f"A group is shown when its noisy number of users reaches {plan.threshold}: one that a single user is in is shown "
-        f"with a probability of at most {plan.loss.rho_delta:g}.",
+        f"A group is shown when its noisy number of users reaches {plan.threshold}: one that a single user is in is "
+        f"shown with a probability of at most {plan.loss.rho_delta:g}.",
     ]
 
 

@@ -25,9 +25,7 @@ RELEASED = pl.DataFrame(
 
 
 def found(measure: str, people_from: int) -> MeasureUtility:
-    rows = compare(
-        RELEASED, EXACT, dimensions=["region"], figures=["n", "mean"], people="_people", counts={"n"}
-    )
+    rows = compare(RELEASED, EXACT, dimensions=["region"], figures=["n", "mean"], people="_people", counts={"n"})
     assert [row.people_from for row in rows if row.measure == measure] == list(SIZES)
     return next(row for row in rows if (row.measure, row.people_from) == (measure, people_from))
 
