@@ -8,12 +8,11 @@ from pydantic import ValidationError
 
 from privacy_platform.policy.accounts import account_of, accounts, paying_dataset
 from privacy_platform.policy.budget import PrivacyBudget, UnitBudget
-from privacy_platform.policy.load import InvalidPolicy, load_policies, read_policy
+from privacy_platform.policy.load import PACKAGED, InvalidPolicy, load_policies, read_policy
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.privacy import PrivacyUnit
 
 NOW = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
-PACKAGED = Path(read_policy.__code__.co_filename).parent.parent / "policies"
 
 
 @pytest.mark.parametrize(
