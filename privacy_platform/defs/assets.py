@@ -173,7 +173,7 @@ def _aggregate_asset(
         yield from _released(context, key, release)
 
     built: dg.AssetsDefinition = dg.asset(
-        check_specs=check_specs(key, release_aggregate.CHECKS),
+        check_specs=check_specs(key, release_aggregate.check_names(policy)),
         **_arguments(table, policy.owners, _digest(policy), tables, "aggregate"),
     )(aggregate)
     return built

@@ -18,8 +18,17 @@ from privacy_platform.anonymization.dp.postprocess import Range
 from privacy_platform.engine.aggregate import chosen_value, condition, dimension_value, joined_rows, span_seconds
 from privacy_platform.policy.compile import UNKNOWN
 from privacy_platform.policy.model import AggregatePolicy, Dimension, Measure
-from privacy_platform.policy.privacy import DateKeys, HierarchyKeys, ListedKeys, PrivacyPolicy, PrivacyUnit
-from privacy_platform.policy.private import PEOPLE, STEPS, bin_edges, clamp_of, query_column
+from privacy_platform.policy.privacy import DateKeys, Keys, LandedKeys, PrivacyPolicy, PrivacyUnit
+from privacy_platform.policy.private import (
+    KEYS,
+    PEOPLE,
+    STEPS,
+    bin_edges,
+    clamp_of,
+    found_dimensions,
+    queries_of,
+    query_column,
+)
 
 __all__ = ["ALL_ROWS", "COMPLETE", "ROWS", "bounded"]
 
@@ -31,7 +40,8 @@ COMPLETE = "_complete"
 def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> DataFrame:
     """One row a group: dimensions, the columns of every query, and hidden counts.
 
-    `_people` counts the units that stay in the group, `_rows` their rows, `_all_rows` those that were cut off too.
+    `_people` counts the units that stay in the group, `_keys` those whose first group of the same found keys it is (so
+    that its sum over these groups counts each unit once), `_rows` their rows, `_all_rows` those that were cut off too.
     Where `_complete` is false a required dimension has no value, or none of its known keys: nothing stays there.
     """
     privacy = policy.privacy
@@ -47,30 +57,42 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
         rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(*unit, span.by)))
     keys = [f"__{name}" for name in policy.dimensions]
     rank = F.row_number().over(Window.partitionBy(policy.unit, *keys).orderBy(F.xxhash64(policy.unit, *used)))
-    rows = rows.withColumn("__stays", rank <= privacy.rows_per_group)
+    rows = rows.withColumn("__rank", rank)
     per_unit = rows.groupBy(policy.unit, *keys).agg(
         F.count(F.lit(1)).alias(ALL_ROWS),
-        F.sum(F.col("__stays").cast("long")).alias(ROWS),
+        _rows_where(F.col("__rank") <= privacy.rows_per_group).alias(ROWS),
         *(c for name, m in policy.measures.items() for c in _contributions(policy, privacy, name, m)),
     )
     required = [F.col(f"__{n}").isNotNull() for n, d in policy.dimensions.items() if d.required]
     per_unit = per_unit.withColumn(COMPLETE, reduce(lambda a, b: a & b, required, F.lit(True)))
-    nth = F.row_number().over(
-        Window.partitionBy(*unit).orderBy(F.col(COMPLETE).desc(), F.xxhash64(policy.unit, *keys), *keys)
-    )
-    per_unit = per_unit.withColumn("__stays", F.col(COMPLETE) & (nth <= privacy.groups_per_unit))
+    # Groups in the order of their keys that are found in the data: bounding these bounds a run of groups.
+    found = [f"__{name}" for name in found_dimensions(policy)]
+    per_unit = per_unit.withColumn("__found", F.xxhash64(policy.unit, *found))
+    first = [F.col(COMPLETE).desc(), F.col("__found")]
+    in_order = Window.partitionBy(*unit).orderBy(*first, F.xxhash64(policy.unit, *keys))
+    stays = F.col(COMPLETE) & (F.row_number().over(in_order) <= privacy.groups_per_unit)
+    if KEYS in {query.name for query in queries_of(policy)}:
+        # A difference of a hash's values is a difference of keys: in order, a new one begins where it changes.
+        begins = F.lag("__found").over(in_order)
+        per_unit = per_unit.withColumn("__begins", begins.isNull() | (begins != F.col("__found")))
+        number = F.dense_rank().over(Window.partitionBy(*unit).orderBy(*first))
+        stays = stays & (number <= (privacy.keys_per_unit or privacy.groups_per_unit))
+    else:
+        per_unit = per_unit.withColumn("__begins", F.lit(False))
+    per_unit = per_unit.withColumn("__stays", stays)
     answers = [c for c in per_unit.columns if c.startswith("_q_")]
     return per_unit.groupBy(*(F.col(key).alias(name) for key, name in zip(keys, policy.dimensions, strict=True))).agg(
         F.first(COMPLETE).alias(COMPLETE),
         F.sum(ALL_ROWS).alias(ALL_ROWS),
         *(F.sum(F.when(F.col("__stays"), F.col(c)).otherwise(F.lit(0))).alias(c) for c in (ROWS, *answers)),
-        F.sum(F.col("__stays").cast("long")).alias(PEOPLE),
+        _rows_where(F.col("__stays")).alias(PEOPLE),
+        _rows_where(F.col("__stays") & F.col("__begins")).alias(KEYS),
     )
 
 
-def _key(dimension: Dimension, known: ListedKeys | HierarchyKeys | DateKeys | None) -> Column:
+def _key(dimension: Dimension, known: Keys | None) -> Column:
     """A row's value of a dimension; what is not among the known keys is taken for missing."""
-    if known is None:
+    if known is None or isinstance(known, LandedKeys):
         return dimension_value(dimension)
     if isinstance(known, DateKeys):
         value = dimension_value(dimension)
@@ -84,7 +106,7 @@ def _contributions(policy: AggregatePolicy, privacy: PrivacyPolicy, name: str, m
     """What a unit adds to a measure's queries in one group."""
     if measure.kind == "ratio" or (measure.kind == "count_distinct" and not measure.where):
         return []  # made of other measures; the number of units itself
-    counts = condition(measure) & F.col("__stays")
+    counts = condition(measure) & (F.col("__rank") <= privacy.rows(name))
     if measure.kind == "count":
         return [_rows_where(counts).alias(query_column(name))]
     if measure.kind == "count_distinct":
@@ -101,7 +123,24 @@ def _contributions(policy: AggregatePolicy, privacy: PrivacyPolicy, name: str, m
             )
             for i in range(last + 1)
         ]
+    if measure.once_per:
+        return _once(privacy, measure, name, value)
     return _sums(measure, name, clamp_of(privacy, name), value, counts)
+
+
+def _once(privacy: PrivacyPolicy, measure: Measure, name: str, value: Column) -> list[Column]:
+    """Sum and count of a mean in which each value of a column counts once, so many of them at most."""
+    clamp = clamp_of(privacy, name)
+    by = F.col(measure.once_per or "")
+    pair = F.struct(
+        F.xxhash64(by).alias("order"),
+        by.alias("by"),
+        _steps((_cut(value, clamp) - clamp.middle) / clamp.half).alias("value"),
+    )
+    counts = condition(measure) & (F.col("__rank") <= privacy.rows_per_group) & value.isNotNull()
+    pairs = F.slice(F.array_sort(F.collect_set(F.when(counts, pair))), 1, privacy.rows(name))
+    added = F.aggregate(pairs, F.lit(0).cast("long"), lambda total, each: total + each["value"])
+    return [added.alias(query_column(name, "sum")), F.size(pairs).cast("long").alias(query_column(name, "count"))]
 
 
 def _sums(measure: Measure, name: str, clamp: Range, value: Column, counts: Column) -> list[Column]:
@@ -111,12 +150,6 @@ def _sums(measure: Measure, name: str, clamp: Range, value: Column, counts: Colu
         largest = max(abs(clamp.low), abs(clamp.high))
         return [_sum(counts, _steps(cut / largest)).alias(query_column(name))]
     distance = (cut - clamp.middle) / clamp.half
-    if measure.once_per:
-        # At most `rows_per_group` pairs: as many rows stay.
-        pair = F.struct(F.col(measure.once_per).alias("by"), _steps(distance).alias("value"))
-        pairs = F.collect_set(F.when(counts & value.isNotNull(), pair))
-        added = F.aggregate(pairs, F.lit(0).cast("long"), lambda total, each: total + each["value"])
-        return [added.alias(query_column(name, "sum")), F.size(pairs).cast("long").alias(query_column(name, "count"))]
     columns = [
         _sum(counts, _steps(distance)).alias(query_column(name, "sum")),
         _rows_where(counts & value.isNotNull()).alias(query_column(name, "count")),

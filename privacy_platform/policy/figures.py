@@ -1,5 +1,8 @@
 """From the noisy answers of a private aggregate to the columns of its table."""
 
+from collections.abc import Sequence
+from datetime import date
+
 import numpy as np
 import polars as pl
 
@@ -7,43 +10,77 @@ from privacy_platform.anonymization.dp import postprocess
 from privacy_platform.anonymization.dp.mechanisms import Integers, noisy
 from privacy_platform.anonymization.dp.plan import Plan, PlannedQuery
 from privacy_platform.anonymization.dp.postprocess import Estimate
+from privacy_platform.policy.compile import UNKNOWN
 from privacy_platform.policy.model import AggregatePolicy, Measure, error_column
+from privacy_platform.policy.privacy import DateKeys, LandedKeys
 from privacy_platform.policy.private import (
+    KEYS,
     PEOPLE,
     bin_edges,
     clamp_of,
+    found_dimensions,
     people_measures,
     query_column,
 )
 
-__all__ = ["add_noise", "figures", "shown"]
+__all__ = ["figures", "private_answers", "shown"]
 
 
-def add_noise(plan: Plan, answers: pl.DataFrame) -> pl.DataFrame:
-    """The answers with the noise of the plan in every query's columns; nothing exact is left in these.
+def private_answers(
+    policy: AggregatePolicy, plan: Plan, answers: pl.DataFrame, *, days: Sequence[date] | None = None
+) -> pl.DataFrame:
+    """The groups that are shown, with the noise of the plan in every query; nothing exact is left in these columns.
 
     Args:
+        policy: of the aggregate.
         plan: of the release.
-        answers: one row a group: dimensions, and the whole numbers of every query.
+        answers: one row a group that has at least one unit: dimensions, and the whole numbers of every query.
+        days: those that are asked for, where each is released by itself.
 
     Returns:
-        The same rows; with keys found in the data, those that reach the threshold alone.
+        One row a group: those found in the data that reach the threshold, each with every combination of known keys.
     """
-    if plan.keys is not None:
+    names = found_dimensions(policy)
+    if plan.keys == PEOPLE:
         # The threshold first: the other answers of a group that is not shown need no noise.
-        people = plan.queries[plan.keys]
-        answers = _noised(plan, people, answers).filter(pl.col(PEOPLE) >= plan.threshold)
+        asked = _noised(plan, plan.queries[PEOPLE], answers).filter(pl.col(PEOPLE) >= plan.threshold)
+    else:
+        asked = pl.DataFrame({"": [0]})
+        if plan.keys is not None:
+            found = answers.group_by(names).agg(pl.col(KEYS).sum())
+            asked = _noised(plan, plan.queries[KEYS], found).filter(pl.col(KEYS) >= plan.threshold).drop(KEYS)
+        for name in policy.dimensions:
+            if name not in names:
+                asked = asked.join(_known(policy, name, answers.schema[name], days), how="cross")
+        dimensions = list(policy.dimensions)
+        asked = asked.select(dimensions).join(answers, on=dimensions, how="left").fill_null(0)
     for name, planned in plan.queries.items():
         if name != plan.keys:
-            answers = _noised(plan, planned, answers)
-    return answers
+            asked = _noised(plan, planned, asked)
+    return asked
+
+
+def _known(policy: AggregatePolicy, name: str, kind: pl.DataType, days: Sequence[date] | None) -> pl.DataFrame:
+    """The known keys of a dimension, and `unknown` where a value can be missing."""
+    assert policy.privacy is not None  # noqa: S101 - only for private aggregates
+    keys, dimension = policy.privacy.known[name], policy.dimensions[name]
+    if isinstance(keys, LandedKeys):
+        return pl.DataFrame({name: pl.Series(days or [], dtype=kind)})
+    if not isinstance(keys, DateKeys):
+        missing = [] if dimension.required else [UNKNOWN]
+        return pl.DataFrame({name: pl.Series(dict.fromkeys([*keys.keys(), *missing]), dtype=kind)})
+    every = pl.date_range(keys.first, keys.last, interval="1d", eager=True).alias(name)
+    if dimension.truncate == "month":
+        return every.dt.truncate("1mo").unique(maintain_order=True).to_frame()
+    return every.to_frame() if days is None else every.to_frame().filter(pl.col(name).is_in(list(days)))
 
 
 def shown(plan: Plan, policy: AggregatePolicy) -> str:
     """What decides which groups a private table shows, as a sentence."""
+    found = ", ".join(found_dimensions(policy))
     if plan.threshold is None:
         return f"every combination of the known keys of {', '.join(policy.dimensions)}"
-    return f"groups whose noisy number of people is at least {plan.threshold}"
+    return f"keys of {found} whose noisy number of units is at least {plan.threshold}"
 
 
 def _noised(plan: Plan, planned: PlannedQuery, answers: pl.DataFrame) -> pl.DataFrame:
@@ -116,13 +153,17 @@ class _Figures:
         return postprocess.ratio(self._plan.mechanism, numerator, denominator, *queries)
 
     def _moment(self, name: str, measure: Measure) -> Estimate:
-        parts = ("sum", "count") if measure.kind == "mean" else ("sum", "squares", "count")
-        columns = [query_column(name, part) for part in parts]
-        numbers, queries = [self._numbers(c) for c in columns], [self._plan.queries[c] for c in columns]
-        clamp = clamp_of(self._privacy, name)
-        estimate = postprocess.mean if measure.kind == "mean" else postprocess.variance
-        found: Estimate = estimate(self._plan.mechanism, *numbers, *queries, clamp)
-        return found
+        clamp, mechanism = clamp_of(self._privacy, name), self._plan.mechanism
+        sums, of_sum = self._answer(name, "sum")
+        counts, of_count = self._answer(name, "count")
+        if measure.kind == "mean":
+            return postprocess.mean(mechanism, sums, counts, of_sum, of_count, clamp)
+        squares, of_squares = self._answer(name, "squares")
+        return postprocess.variance(mechanism, sums, squares, counts, of_sum, of_squares, of_count, clamp)
+
+    def _answer(self, name: str, part: str) -> tuple[Integers, PlannedQuery]:
+        column = query_column(name, part)
+        return self._numbers(column), self._plan.queries[column]
 
     def _numbers(self, column: str) -> Integers:
         return self._noised[column].to_numpy().astype(np.int64)

@@ -17,7 +17,7 @@ from privacy_platform.anonymization.kanonymity.requirements import LDiversity, R
 from privacy_platform.anonymization.techniques import Keep, Noise, Scrub, Suppress, Technique, Tokenize, Truncate
 from privacy_platform.policy.base import Name, PolicyModel
 from privacy_platform.policy.budget import PrivacyBudget
-from privacy_platform.policy.privacy import Mode, PrivacyPolicy, PrivacyUnit, problems_of_keys
+from privacy_platform.policy.privacy import LandedKeys, Mode, PrivacyPolicy, PrivacyUnit, problems_of_keys
 
 # Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
 TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -544,6 +544,9 @@ class AggregatePolicy(PolicyModel):
     def _unit_problems(self, privacy: PrivacyPolicy) -> Iterator[str]:
         if privacy.unit is PrivacyUnit.USER_DAY and self.day_dimension is None:
             yield "unit: `user_day` needs a dimension with `truncate: day`, or what a user does on two days would meet"
+        landed = [name for name, keys in privacy.known.items() if isinstance(keys, LandedKeys)]
+        if landed and (privacy.unit is not PrivacyUnit.USER_DAY or landed != [self.day_dimension]):
+            yield f"keys.{landed[0]}: `landed` is for the day of unit `user_day`"
 
     def _measure_problems(self, privacy: PrivacyPolicy) -> Iterator[str]:
         for name in (*privacy.measures, *privacy.consistent, *(p for ps in privacy.consistent.values() for p in ps)):

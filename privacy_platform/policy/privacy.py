@@ -16,7 +16,9 @@ from privacy_platform.policy.base import Name, PolicyModel
 __all__ = [
     "DateKeys",
     "HierarchyKeys",
+    "Keys",
     "KnownKeys",
+    "LandedKeys",
     "ListedKeys",
     "MeasurePrivacy",
     "Mode",
@@ -86,19 +88,32 @@ class DateKeys(PolicyModel):
         return self
 
 
+class LandedKeys(PolicyModel):
+    """The days of the source's partitions: that a day was landed is not hidden, only what is in it."""
+
+    landed: Literal[True]
+
+
 def _expand_keys(value: Any) -> Any:
+    if value == "landed":
+        return {"landed": True}
     return {"values": value} if isinstance(value, (list, tuple)) else value
 
 
-KnownKeys = Annotated[ListedKeys | HierarchyKeys | DateKeys, BeforeValidator(_expand_keys)]
+Keys = ListedKeys | HierarchyKeys | DateKeys | LandedKeys
+KnownKeys = Annotated[Keys, BeforeValidator(_expand_keys)]
 
 
 class MeasurePrivacy(PolicyModel):
-    """What a measure's values are clamped to, and its part of epsilon in relation to the others'."""
+    """What a measure's values are clamped to, and its part of epsilon in relation to the others'.
+
+    `rows` bounds a measure more narrowly than `rows_per_group`: with `once_per`, so many values count.
+    """
 
     clamp: tuple[float, float] | None = None
     share: float = Field(default=1.0, gt=0, le=1000)
     bins: int = Field(default=32, ge=2, le=1024)
+    rows: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _clamp_rises(self) -> Self:
@@ -110,8 +125,9 @@ class MeasurePrivacy(PolicyModel):
 class PrivacyPolicy(PolicyModel):
     """The parameters of a differentially private aggregate.
 
-    `keys` names the dimensions whose values are known beforehand, the others being found in the data; with at least one
-    of these, a group is shown only above a threshold. With none, every combination is shown.
+    `keys` names the dimensions whose values are known beforehand. The values of the others are found in the data: a
+    combination of them is shown, with all known ones, if enough units have it. `keys_per_unit` bounds in how many such
+    combinations a unit is (by default `groups_per_unit`). With no others, every combination is shown.
     """
 
     unit: PrivacyUnit
@@ -120,6 +136,7 @@ class PrivacyPolicy(PolicyModel):
     groups_per_unit: int = Field(ge=1, le=10_000)
     rows_per_group: int = Field(ge=1, le=100_000)
     keys: Literal["private"] | dict[Name, KnownKeys] = "private"
+    keys_per_unit: int | None = Field(default=None, ge=1, le=10_000)
     keys_share: float = Field(default=1.0, gt=0, le=1000)
     measures: dict[Name, MeasurePrivacy] = Field(default_factory=dict)
     consistent: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
@@ -128,8 +145,12 @@ class PrivacyPolicy(PolicyModel):
         """What is said of a measure."""
         return self.measures.get(measure, MeasurePrivacy())
 
+    def rows(self, measure: str) -> int:
+        """How many rows of a unit a measure counts in a group."""
+        return min(self.rows_per_group, self.of(measure).rows or self.rows_per_group)
+
     @property
-    def known(self) -> Mapping[str, ListedKeys | HierarchyKeys | DateKeys]:
+    def known(self) -> Mapping[str, Keys]:
         """The dimensions whose keys are known."""
         return {} if isinstance(self.keys, str) else self.keys
 
@@ -145,11 +166,13 @@ def problems_of_keys(privacy: PrivacyPolicy, dimensions: Mapping[str, bool]) -> 
     for name, keys in known.items():
         if name not in dimensions:
             yield f"keys.{name}: is not a dimension of this aggregate; correct its name"
-        elif dimensions[name] != isinstance(keys, DateKeys):
+        elif dimensions[name] != isinstance(keys, (DateKeys, LandedKeys)):
             yield f"keys.{name}: " + (
-                "a date's keys are `{first: …, last: …}`"
+                "a date's keys are `landed`, or `{first: …, last: …}`"
                 if dimensions[name]
                 else "keys are a list of values, or `{hierarchy: …, level: …}`"
             )
+    if privacy.keys_per_unit and not 0 < len(known) < len(dimensions):
+        yield "keys_per_unit: is for tables with known keys and others; remove it, groups_per_unit is the bound"
     if set(known) != set(dimensions) and privacy.delta == 0:
         yield "delta: keys found in the data need a delta above zero, or list the keys of every dimension"

@@ -12,11 +12,23 @@ from privacy_platform.anonymization.dp.postprocess import Range
 from privacy_platform.policy.model import AggregatePolicy, Measure
 from privacy_platform.policy.privacy import PrivacyPolicy
 
-__all__ = ["PEOPLE", "STEPS", "bin_edges", "clamp_of", "keys_are_known", "plan_of", "queries_of", "query_column"]
+__all__ = [
+    "KEYS",
+    "PEOPLE",
+    "STEPS",
+    "bin_edges",
+    "clamp_of",
+    "found_dimensions",
+    "people_measures",
+    "plan_of",
+    "queries_of",
+    "query_column",
+]
 
 STEPS = 2**20
 # Hidden columns begin with an underscore, as no name in a policy can.
 PEOPLE = "_people"
+KEYS = "_keys"
 
 
 def query_column(measure: str, part: str = "") -> str:
@@ -41,9 +53,10 @@ def bin_edges(policy: AggregatePolicy, name: str) -> list[float]:
     return [clamp.low + (clamp.high - clamp.low) * number / bins for number in range(bins + 1)]
 
 
-def keys_are_known(policy: AggregatePolicy) -> bool:
-    """Whether the values of every dimension are known beforehand."""
-    return policy.privacy is not None and set(policy.privacy.known) == set(policy.dimensions)
+def found_dimensions(policy: AggregatePolicy) -> list[str]:
+    """The dimensions whose keys are found in the data, for want of known ones."""
+    known = policy.privacy.known if policy.privacy else {}
+    return [name for name in policy.dimensions if name not in known]
 
 
 def people_measures(policy: AggregatePolicy) -> list[str]:
@@ -52,16 +65,30 @@ def people_measures(policy: AggregatePolicy) -> list[str]:
 
 
 def queries_of(policy: AggregatePolicy) -> list[Query]:
-    """The queries of a private aggregate; the one named `_people` counts a group's units."""
+    """The queries of a private aggregate.
+
+    The one named `_people` counts a group's units. Where some dimensions have known keys and others have not, `_keys`
+    counts the units of every combination of the latter: what the threshold looks at. Else the former serves for both.
+    """
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
     people = people_measures(policy)
     queries = [q for name, m in policy.measures.items() if name not in people for q in _queries(policy, name, m)]
     if people:
         queries.append(Query(PEOPLE, people[0], (PEOPLE,), 1, sum(privacy.of(name).share for name in people)))
-    elif not keys_are_known(policy):
-        queries.append(Query(PEOPLE, "(keys)", (PEOPLE,), 1, privacy.keys_share))
+    keys = _keys_query(policy)
+    if keys == KEYS or (keys == PEOPLE and not people):
+        bound = privacy.keys_per_unit if keys == KEYS else None
+        queries.append(Query(keys, "(keys)", (keys,), 1, privacy.keys_share, groups=bound))
     return queries
+
+
+def _keys_query(policy: AggregatePolicy) -> str | None:
+    """The query that the threshold on keys looks at; None when all are known."""
+    found = found_dimensions(policy)
+    if not found:
+        return None
+    return PEOPLE if len(found) == len(policy.dimensions) else KEYS
 
 
 def plan_of(policy: AggregatePolicy) -> Plan:
@@ -77,14 +104,14 @@ def plan_of(policy: AggregatePolicy) -> Plan:
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         groups=privacy.groups_per_unit,
-        keys=None if keys_are_known(policy) else PEOPLE,
+        keys=_keys_query(policy),
     )
 
 
 def _queries(policy: AggregatePolicy, name: str, measure: Measure) -> list[Query]:
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
-    rows, share = privacy.rows_per_group, privacy.of(name).share
+    rows, share = privacy.rows(name), privacy.of(name).share
 
     def query(part: str, most: int, portion: float = 1.0, step: float = 1.0) -> Query:
         column = query_column(name, part)
@@ -109,5 +136,3 @@ def _queries(policy: AggregatePolicy, name: str, measure: Measure) -> list[Query
         return means
     squares = query("squares", rows * STEPS, 1 / 2, clamp.half**2 / 2 / STEPS)
     return [squares, *(Query(q.name, q.measure, q.columns, q.most, q.share / 2, q.step) for q in means)]
-
-

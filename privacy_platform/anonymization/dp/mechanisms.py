@@ -40,7 +40,7 @@ def _measurement(mechanism: Mechanism, scale: float) -> dp.Measurement:
 def laplace_scale(distance: int, epsilon: float) -> float:
     """The smallest scale that hides an L1 distance of `distance` with a privacy loss of at most `epsilon`."""
     scale = distance / epsilon
-    while _measurement(Mechanism.LAPLACE, scale).map(distance) > epsilon:  # the quotient was rounded down
+    while not _measurement(Mechanism.LAPLACE, scale).check(distance, epsilon):  # the quotient was rounded down
         scale = math.nextafter(scale, math.inf)
     return scale
 
@@ -48,7 +48,7 @@ def laplace_scale(distance: int, epsilon: float) -> float:
 def gaussian_scale(distance: float, rho: float) -> float:
     """The standard deviation that hides an L2 distance of `distance` with a loss of at most `rho` (zCDP)."""
     scale = distance / math.sqrt(2 * rho)
-    while _measurement(Mechanism.GAUSSIAN, scale).map(distance) > rho:
+    while not _measurement(Mechanism.GAUSSIAN, scale).check(distance, rho):
         scale = scale * (1 + 2**-50)  # OpenDP's map rounds up at every step, so one last bit is not enough
     return scale
 

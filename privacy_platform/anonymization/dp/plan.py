@@ -5,7 +5,8 @@ is in at most so many groups and changes each by no more than `most`; from this 
 the shares of epsilon the scales, and from these the errors that are promised.
 
 Either all queries get discrete Laplace noise, whose epsilons add up, or all get discrete Gaussian noise, whose rhos
-do (zCDP): whichever is less on the geometric mean. Gaussian wins where a unit is in many groups or there are many queries.
+do (zCDP): whichever errs less, on the geometric mean. Gaussian noise wins where a unit is in many groups or there are
+many queries.
 """
 
 import math
@@ -37,6 +38,7 @@ class Query:
         most: the largest L1 distance by which one unit can change the vector of one group, in steps.
         share: its part of epsilon in relation to the other queries'.
         step: what a difference of one is worth, in the measure's unit: 1 for counts, finer for sums in fixed point.
+        groups: in how many vectors one unit can be; None for the release's bound on groups.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Query:
     most: int
     share: float
     step: float = 1.0
+    groups: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,29 @@ class Plan:
     threshold: int | None
     keys: str | None
 
+    def summary(self) -> dict[str, object]:
+        """The plan as JSON, for the ledger and metadata."""
+        return {
+            "mechanism": str(self.mechanism),
+            "epsilon": self.loss.epsilon,
+            "delta": self.loss.delta,
+            "rho": self.loss.rho,
+            "threshold": self.threshold,
+            "queries": [
+                {
+                    "query": planned.query.name,
+                    "measure": planned.query.measure,
+                    "l1": planned.l1 * planned.query.step,
+                    "l2": planned.l2 * planned.query.step,
+                    "scale": planned.unit_scale,
+                    "epsilon": planned.epsilon,
+                    "rho": planned.rho,
+                    "error_95": planned.error_95,
+                }
+                for planned in self.queries.values()
+            ],
+        }
+
 
 def make_plan(queries: Sequence[Query], *, epsilon: float, delta: float, groups: int, keys: str | None) -> Plan:
     """The plan with the smaller errors.
@@ -119,7 +145,7 @@ def _laplace(queries: Sequence[Query], epsilon: float, delta: float, groups: int
     total = math.fsum(query.share for query in queries)
     planned = {}
     for query in queries:
-        share, distance = epsilon * query.share / total, groups * query.most
+        share, distance = epsilon * query.share / total, (query.groups or groups) * query.most
         scale = laplace_scale(distance, share)
         planned[query.name] = _planned(query, groups, Mechanism.LAPLACE, scale, share, share**2 / 2)
     losses = [Loss.pure(q.epsilon or 0.0) for q in planned.values()]
@@ -134,7 +160,7 @@ def _gaussian(queries: Sequence[Query], epsilon: float, delta: float, groups: in
     planned = {}
     for query in queries:
         share = whole * query.share / total
-        scale = gaussian_scale(math.sqrt(groups) * query.most, share)
+        scale = gaussian_scale(math.sqrt(query.groups or groups) * query.most, share)
         planned[query.name] = _planned(query, groups, Mechanism.GAUSSIAN, scale, None, share)
     loss = Loss.concentrated(math.fsum(q.rho for q in planned.values()), noise_delta)
     return _plan(Mechanism.GAUSSIAN, planned, loss, delta - noise_delta, groups, keys)
@@ -146,7 +172,8 @@ def _planned(
     error = float(quantile_95(mechanism, [np.array([scale])])[0])
     # Whole numbers are promised a whole number.
     promised = math.ceil(error) * query.step if query.step == 1 else error * query.step
-    return PlannedQuery(query, groups * query.most, math.sqrt(groups) * query.most, scale, epsilon, rho, promised)
+    bound = query.groups or groups
+    return PlannedQuery(query, bound * query.most, math.sqrt(bound) * query.most, scale, epsilon, rho, promised)
 
 
 def _plan(
@@ -159,5 +186,5 @@ def _plan(
 ) -> Plan:
     if keys is None:
         return Plan(mechanism, planned, loss, None, None)
-    least = threshold(mechanism, planned[keys].scale, keys_delta, groups)
+    least = threshold(mechanism, planned[keys].scale, keys_delta, planned[keys].query.groups or groups)
     return Plan(mechanism, planned, together([loss, Loss.failing(keys_delta)]), least, keys)

@@ -50,7 +50,7 @@ def total(noisy: Integers, planned: PlannedQuery, *, low: float | None = 0.0, hi
 def mean(
     mechanism: Mechanism, sums: Integers, counts: Integers, of_sum: PlannedQuery, of_count: PlannedQuery, clamp: Range
 ) -> Estimate:
-    """Sum of distances from the middle by the count; the error is (noise of sum - distance x noise of count) / count."""
+    """Sum of distances from the middle by the count; off by (noise of sum - distance x noise of count) / count."""
     told = counts > of_count.error_95
     n = np.where(told, counts, 1).astype(np.float64)
     distance = np.clip(sums * of_sum.query.step / n, -clamp.half, clamp.half)
@@ -126,7 +126,11 @@ def quantile(mechanism: Mechanism, bins: Integers, planned: PlannedQuery, edges:
 
 
 def reconciled(
-    mechanism: Mechanism, whole: Estimate, parts: Sequence[Estimate], of_whole: PlannedQuery, of_parts: Sequence[PlannedQuery]
+    mechanism: Mechanism,
+    whole: Estimate,
+    parts: Sequence[Estimate],
+    of_whole: PlannedQuery,
+    of_parts: Sequence[PlannedQuery],
 ) -> tuple[Estimate, list[Estimate]]:
     """The total and its parts, moved so that they add up: each in proportion to the variance of its noise.
 
