@@ -68,7 +68,7 @@ def _known(policy: AggregatePolicy, name: str, kind: pl.DataType, days: Sequence
         return pl.DataFrame({name: pl.Series(days or [], dtype=kind)})
     if not isinstance(keys, DateKeys):
         missing = [] if dimension.required else [UNKNOWN]
-        return pl.DataFrame({name: pl.Series(dict.fromkeys([*keys.keys(), *missing]), dtype=kind)})
+        return pl.DataFrame({name: pl.Series(list(dict.fromkeys([*keys.keys(), *missing])), dtype=kind)})
     every = pl.date_range(keys.first, keys.last, interval="1d", eager=True).alias(name)
     if dimension.truncate == "month":
         return every.dt.truncate("1mo").unique(maintain_order=True).to_frame()
