@@ -520,13 +520,16 @@ class AggregatePolicy(PolicyModel):
         return self
 
     def _columns_differ(self) -> None:
-        columns = [*self.dimensions]
+        taken = set(self.dimensions)
         for name, measure in self.measures.items():
-            for figure in measure.figures(name):
-                columns += [figure, error_column(figure)]
-        repeated = {column for column in columns if columns.count(column) > 1}
-        if repeated:
-            raise ValueError(f"measures: two columns would be called `{min(repeated)}`; name a measure otherwise")
+            if name in self.dimensions:
+                raise ValueError(f"measures.{name}: a dimension has this name already")
+            columns = {column for figure in measure.figures(name) for column in (figure, error_column(figure))}
+            if columns & taken:
+                raise ValueError(
+                    f"measures.{name}: another column is called `{min(columns & taken)}`; name it otherwise"
+                )
+            taken |= columns
 
     @model_validator(mode="after")
     def _privacy_fits(self) -> Self:
