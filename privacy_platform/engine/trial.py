@@ -7,6 +7,7 @@ read; what only the data can tell is how much the bounds cut off.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import polars as pl
 from psycopg import Connection, sql
@@ -18,9 +19,10 @@ from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
 from privacy_platform.engine.stage import driver_errors
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
-from privacy_platform.policy.figures import add_noise, figures
+from privacy_platform.policy.figures import figures, private_answers
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
+from privacy_platform.policy.privacy import LandedKeys
 from privacy_platform.policy.private import PEOPLE, plan_of
 from privacy_platform.warehouse.tables import partitions
 
@@ -70,6 +72,7 @@ def trials(
     assert privacy is not None  # noqa: S101 - only for private aggregates
     source, joined = _frames(spark, connection, policy, policies)
     exact = _exact(policy, source, joined)
+    days = _landed(connection, policy, policies)
     for most_groups in groups:
         for most_rows in rows:
             bounds = {"groups_per_unit": most_groups, "rows_per_group": most_rows}
@@ -80,7 +83,7 @@ def trials(
                 changed = privacy.model_copy(update={**bounds, "epsilon": epsilon})
                 tried = policy.model_copy(update={"privacy": changed})
                 plan = plan_of(tried)
-                released = figures(tried, plan, add_noise(plan, there))
+                released = figures(tried, plan, private_answers(tried, plan, there, days=days))
                 yield Trial(
                     epsilon=epsilon,
                     groups_per_unit=most_groups,
@@ -121,6 +124,15 @@ def _frames(
         for source in sources
     ]
     return frames[0], frames[1] if policy.join else None
+
+
+def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:
+    """The days that are keys because data has landed; None where the policy has no such keys."""
+    assert policy.privacy is not None  # noqa: S101 - only for private aggregates
+    if not any(isinstance(keys, LandedKeys) for keys in policy.privacy.known.values()):
+        return None
+    source = anonymized_table(policies.anonymized_tables[policy.source])
+    return [partition.day for partition in partitions(connection, source) if partition.day is not None]
 
 
 def _exact(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> pl.DataFrame:

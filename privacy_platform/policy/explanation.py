@@ -5,7 +5,7 @@ import math
 import polars as pl
 
 from privacy_platform.anonymization.dp.plan import Plan, PlannedQuery
-from privacy_platform.policy.figures import figures
+from privacy_platform.policy.figures import figures, shown
 from privacy_platform.policy.model import AggregatePolicy, error_column
 from privacy_platform.policy.privacy import PrivacyPolicy, PrivacyUnit
 from privacy_platform.policy.private import PEOPLE
@@ -64,8 +64,8 @@ def in_words(policy: AggregatePolicy, plan: Plan) -> list[str]:
         return [*sentences, "All keys are known beforehand, so groups without anybody are shown too."]
     return [
         *sentences,
-        f"A group is shown when its noisy number of users reaches {plan.threshold}: one that a single user is in is "
-        f"shown with a probability of at most {plan.loss.rho_delta:g}.",
+        f"It shows {shown(plan, policy)}. What a single user alone is in is shown with a probability of at most "
+        f"{plan.loss.rho_delta:g}.",
     ]
 
 

@@ -78,7 +78,7 @@ def test_the_words_name_unit_factor_bounds_and_threshold() -> None:
         "everything of one user on one day (UTC)",
         "= 2.72, except with a probability of 1e-08",
         "at most 4 groups on a day, with at most 5 rows in each",
-        f"reaches {plan.threshold}",
+        f"at least {plan.threshold}",
         plan.mechanism,
     ):
         assert words in said
