@@ -1,6 +1,6 @@
 """From the noisy answers of a private aggregate to the columns of its table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import numpy as np
@@ -23,7 +23,7 @@ from privacy_platform.policy.private import (
     query_column,
 )
 
-__all__ = ["figures", "private_answers", "shown"]
+__all__ = ["add_noise", "figures", "private_answers", "shown"]
 
 
 def private_answers(
@@ -43,21 +43,25 @@ def private_answers(
     names = found_dimensions(policy)
     if plan.keys == PEOPLE:
         # The threshold first: the other answers of a group that is not shown need no noise.
-        asked = _noised(plan, plan.queries[PEOPLE], answers).filter(pl.col(PEOPLE) >= plan.threshold)
+        asked = add_noise(plan, answers, [PEOPLE]).filter(pl.col(PEOPLE) >= plan.threshold)
     else:
         asked = pl.DataFrame({"": [0]})
         if plan.keys is not None:
             found = answers.group_by(names).agg(pl.col(KEYS).sum())
-            asked = _noised(plan, plan.queries[KEYS], found).filter(pl.col(KEYS) >= plan.threshold).drop(KEYS)
+            asked = add_noise(plan, found, [KEYS]).filter(pl.col(KEYS) >= plan.threshold).drop(KEYS)
         for name in policy.dimensions:
             if name not in names:
                 asked = asked.join(_known(policy, name, answers.schema[name], days), how="cross")
         dimensions = list(policy.dimensions)
         asked = asked.select(dimensions).join(answers, on=dimensions, how="left").fill_null(0)
-    for name, planned in plan.queries.items():
-        if name != plan.keys:
-            asked = _noised(plan, planned, asked)
-    return asked
+    return add_noise(plan, asked, [name for name in plan.queries if name != plan.keys])
+
+
+def add_noise(plan: Plan, answers: pl.DataFrame, queries: Iterable[str]) -> pl.DataFrame:
+    """The answers with the plan's noise in the columns of the given queries, whichever groups are shown."""
+    for name in queries:
+        answers = _noised(plan, plan.queries[name], answers)
+    return answers
 
 
 def _known(policy: AggregatePolicy, name: str, kind: pl.DataType, days: Sequence[date] | None) -> pl.DataFrame:
