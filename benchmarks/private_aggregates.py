@@ -1,8 +1,8 @@
 """What does differential privacy cost a release: in time, and in accuracy?
 
-Users and events are generated, landed and anonymized once. Then `daily_event_metrics` is released exactly and privately
-in turns, by the packaged policy (epsilon 1 for a user's day, the whole table). The pairs' ratio of seconds is the cost in
-time; the target is at most 1.5.
+Users and events are generated, landed and anonymized once. Then `daily_event_metrics` is released exactly and
+privately in turns, by the packaged policy (epsilon 1 for a user's day, the whole table). The pairs' ratio of seconds is
+the cost in time; the target is at most 1.5.
 
 The private table is then held against the exact one (all cells with two people and more): the median relative error of
 every figure by the cell's people, bias of the bounds included; the target is at most 5 % over all figures of cells of

@@ -14,7 +14,7 @@ from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.private import PEOPLE, STEPS, plan_of
 
 REPETITIONS = 2_000
-TRIALS = 30_000
+TRIALS = 20_000
 # A share of TRIALS is no further from its probability, but in one of a billion runs (Hoeffding 1963).
 OFF = math.sqrt(math.log(2e9) / (2 * TRIALS))
 
@@ -220,7 +220,7 @@ def test_what_is_told_of_small_groups_keeps_its_promise_too(delta: float) -> Non
     table = pl.concat([figures(private, plan, private_answers(private, plan, exact)) for _ in range(500)])
     for name, truth in (("mean", 70.0), ("each", 70.0)):
         told = table.filter(pl.col(name).is_not_null())
-        assert 0.2 < told.height / table.height < 0.8
+        assert 0.2 < told.height / table.height < 0.9
         within = ((told[name] - truth).abs() <= told[f"{name}_error_95"]).mean()
         assert isinstance(within, float)
         assert 0.93 < within < 0.98, name
