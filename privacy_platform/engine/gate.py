@@ -97,8 +97,7 @@ def releasing(table: Table) -> Iterator[Connection]:
     """A connection that holds the right to release `table`; staging tables never outlive the block."""
     connection = connect(Role.PIPELINE)
     try:
-        # The checks compare whole tables; spilled to disk they take twice as long.
-        connection.execute("SET work_mem = '128MB'")
+        in_memory(connection)
         with exclusive(table):
             try:
                 yield connection
@@ -119,6 +118,11 @@ def releasing(table: Table) -> Iterator[Connection]:
         ) from None
     finally:
         connection.close()
+
+
+def in_memory(connection: Connection) -> None:
+    """Let a connection's checks, which compare whole tables, do so in memory: spilled they take twice as long."""
+    connection.execute("SET work_mem = '128MB'")
 
 
 def conclude(

@@ -1,6 +1,7 @@
 """Releasing an anonymized table: raw records in, through the policy's kernels, past the gate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from psycopg import Connection
@@ -15,6 +16,7 @@ from privacy_platform.engine.gate import (
     Run,
     column_lineage,
     conclude,
+    in_memory,
     pin,
     refuse,
     releasing,
@@ -49,6 +51,7 @@ from privacy_platform.warehouse.checks import (
     tokens_check,
     unreachable_check,
 )
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, indexing, open_staging, staged_partitions
 from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
 
@@ -216,9 +219,12 @@ def _checks(
     statistics: Statistics,
     reference: DatasetPolicy | None,
 ) -> list[CheckOutcome]:
-    tokens = tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference))
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="anonymity") as pool:
+        # Beside the others: with the keys that are built meanwhile there is work for two processors to the end.
+        anonymous = pool.submit(_anonymous, policy, release, statistics["suppressed_for_k"])
+        tokens = tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference))
     statistics["published"] = int(tokens.figures["rows"])
-    checks = [
+    return [
         schema_check(connection, release, {}, None),
         raw_pii_check(policy, statistics, tuple(output_rules(policy))),
         reconciliation_check(
@@ -233,7 +239,13 @@ def _checks(
             remark=_waiting(reference) if reference and statistics["waiting"] else "",
         ),
         tokens,
+        *anonymous.result(),
     ]
-    if policy.privacy_model:
-        checks.append(k_anonymity_check(connection, release, policy, statistics["suppressed_for_k"]))
-    return checks
+
+
+def _anonymous(policy: DatasetPolicy, release: Release, suppressed: int) -> list[CheckOutcome]:
+    if not policy.privacy_model:
+        return []
+    with connect(Role.PIPELINE) as connection:
+        in_memory(connection)
+        return [k_anonymity_check(connection, release, policy, suppressed)]
