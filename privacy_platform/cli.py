@@ -13,17 +13,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as RichTable
 
 from privacy_platform import settings
+from privacy_platform.budget_cli import budget_app
+from privacy_platform.console import Json, command, err, out, show_json, show_table
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.warehouse.connection import Role
 
@@ -44,13 +43,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 app.add_typer(audit_app, name="audit")
-
-# Output that is not to a terminal is read by programs or kept in logs: never fold it to 80 columns.
-out = Console() if sys.stdout.isatty() else Console(width=160)
-err = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-P = ParamSpec("P")
-R = TypeVar("R")
+app.add_typer(budget_app, name="budget")
 
 
 class OutputFormat(StrEnum):
@@ -59,42 +52,6 @@ class OutputFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
-
-
-def command(group: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command whose platform errors end in a line on stderr and exit code 1, never in a traceback."""
-
-    def register(function: Callable[P, R]) -> Callable[P, R]:
-        @group.command(name)
-        @wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return function(*args, **kwargs)
-            except PrivacyPlatformError as error:
-                message = str(error)
-            except OSError as error:
-                message = f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
-            err.print(f"[bold red]Error:[/] {escape(message)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(1)
-
-        return guarded
-
-    return register
-
-
-def show_json(value: object) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
-
-
-def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; columns that start with `#` are right-aligned."""
-    table = RichTable(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
 
 
 @contextmanager

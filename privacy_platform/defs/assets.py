@@ -19,6 +19,7 @@ from privacy_platform.defs.metadata import (
     check_results,
     check_specs,
     definition_metadata,
+    privacy_metadata,
     report_metadata,
     technique_table,
 )
@@ -162,6 +163,7 @@ def _aggregate_asset(
 ) -> dg.AssetsDefinition:
     table = tables[policy.aggregate]
     key = dg.AssetKey(table.name)
+    privacy = privacy_metadata(policy)
 
     def aggregate(
         context: dg.AssetExecutionContext, spark: SparkResource, warehouse: WarehouseResource
@@ -170,11 +172,11 @@ def _aggregate_asset(
             warehouse.ready()
             return release_aggregate.release_aggregate(spark.session, policy, policies, run)
 
-        yield from _released(context, key, release)
+        yield from _released(context, key, release, privacy)
 
     built: dg.AssetsDefinition = dg.asset(
-        check_specs=check_specs(key, release_aggregate.CHECKS),
-        **_arguments(table, policy.owners, _digest(policy), tables, "aggregate"),
+        check_specs=check_specs(key, release_aggregate.check_names(policy)),
+        **_arguments(table, policy.owners, _digest(policy), tables, "aggregate", **privacy),
     )(aggregate)
     return built
 
@@ -210,7 +212,7 @@ def _arguments(
     digest: str,
     tables: Mapping[str, Table],
     pii: str,
-    **metadata: dg.MetadataValue,
+    **metadata: Any,
 ) -> dict[str, Any]:
     return {
         "key": table.name,
@@ -245,7 +247,7 @@ def _released(
     context: dg.AssetExecutionContext,
     key: dg.AssetKey,
     release: Callable[[Run], ReleaseReport],
-    metadata: Mapping[str, dg.MetadataValue] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Iterator[Outcome]:
     """Run a release and tell Dagster how it ended."""
     try:

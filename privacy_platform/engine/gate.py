@@ -16,9 +16,10 @@ from psycopg import Connection, sql
 
 from privacy_platform.anonymization.risk.report import RiskReport
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.governance import anonymity, audit, lineage
+from privacy_platform.governance import anonymity, audit, budget, lineage
 from privacy_platform.governance.anonymity import AnonymityRecord
 from privacy_platform.governance.audit import AuditAction, AuditEntry, AuditOutcome
+from privacy_platform.governance.budget import Spending
 from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.checks import CheckOutcome
 from privacy_platform.warehouse.connection import Role, connect
@@ -79,7 +80,7 @@ class Publication:
     """What goes in together with a release: where its rows came from and which quarantine rows it replaces.
 
     `anonymity` is what the table as a whole satisfies, `risk` what can still be learned from it, `warnings` what its
-    readers must know of the change.
+    readers must know of the change, `spending` what it takes from a privacy budget.
     """
 
     dataset: str
@@ -90,6 +91,7 @@ class Publication:
     anonymity: AnonymityRecord | None = None
     risk: RiskReport | None = None
     warnings: tuple[str, ...] = ()
+    spending: Spending | None = None
 
 
 @contextmanager
@@ -149,6 +151,10 @@ def conclude(
     staying = sorted(set(partitions(connection, table)) - {*filled, *emptied})
     table_rows = rows + sum(count_rows(connection, table.zone, partition_name(table, p)) for p in staying)
     _take(connection, table, upstream or {})
+    if publication.spending:
+        checks = [*checks, budget.spend(connection, publication.spending)]
+        if checks[-1].failed:
+            refuse(connection, table, run, publication.dataset, checks)
     swap(connection, release, filled, emptied=emptied)
     # The salt is thrown away with the release, not by a clean-up after it that may never come.
     connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, release.secret)))
@@ -326,6 +332,8 @@ def _entries(
         yield AuditEntry(AuditAction.KEY_USE, details={"keys": list(publication.keys_used)}, **where)
     if quarantined:
         yield AuditEntry(AuditAction.QUARANTINE, details={"rows": quarantined}, **where)
+    if publication.spending and publication.spending.charges:
+        yield AuditEntry(AuditAction.BUDGET_SPEND, details=publication.spending.summary(), **where)
     details = {
         "rows": rows[0],
         "table_rows": rows[1],

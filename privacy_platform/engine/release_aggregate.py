@@ -1,24 +1,21 @@
-"""Releasing an aggregate: anonymized rows in, groups of enough people out."""
+"""Releasing an exact aggregate: anonymized rows in, groups of enough people out."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 import polars as pl
-import pyarrow as pa
-from psycopg import Connection
 from pyspark.sql import DataFrame, SparkSession
 
-from privacy_platform.engine.aggregate import PEOPLE, ROWS, aggregate, counted_measures, people_of
+from privacy_platform.engine.aggregate import ROWS, aggregate, counted_figures, people_of
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
-from privacy_platform.engine.release_anonymized import UpstreamMissingError
-from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.zone import SPARK_TYPES, ZoneSplit, read_columns, zone_splits
-from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors, read_stage
+from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
+from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors
+from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
-from privacy_platform.policy.tables import WHOLE, Column, ColumnType, Table
+from privacy_platform.policy.private import PEOPLE
+from privacy_platform.policy.tables import WHOLE, Column, ColumnType
 from privacy_platform.warehouse.checks import (
     MINIMUM_GROUP_SIZE,
     ROW_COUNT_RECONCILED,
@@ -31,34 +28,42 @@ from privacy_platform.warehouse.checks import (
 )
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release, indexing, open_staging
-from privacy_platform.warehouse.tables import count_rows, partitions, table_columns
+from privacy_platform.warehouse.tables import count_rows, partitions
 
-CHECKS = (SCHEMA_MATCHES_POLICY, MINIMUM_GROUP_SIZE, ROW_COUNT_RECONCILED)
+EXACT_CHECKS = (SCHEMA_MATCHES_POLICY, MINIMUM_GROUP_SIZE, ROW_COUNT_RECONCILED)
+
+
+def check_names(policy: AggregatePolicy) -> tuple[str, ...]:
+    """The checks of a release, by the policy's mode."""
+    return PRIVATE_CHECKS if policy.is_private else EXACT_CHECKS
 
 
 def release_aggregate(
     spark: Callable[[], SparkSession], policy: AggregatePolicy, policies: PolicySet, run: Run
 ) -> ReleaseReport:
-    """Compute an aggregate from its anonymized tables and publish it.
+    """Compute an aggregate from its anonymized tables and publish it, in the mode that its policy says.
 
     Raises:
         UpstreamMissingError: a table it is made from was never materialized.
         GateError: a check failed.
     """
+    if policy.is_private:
+        return release_private(spark, policy, policies, run)
     table = aggregate_table(policy, policies)
     hidden = tuple(
         Column(name, ColumnType.BIGINT, "Distinct people; for the check only.", nullable=False)
-        for name in (PEOPLE, *map(people_of, counted_measures(policy)))
+        for name in (PEOPLE, *map(people_of, counted_figures(policy)))
     )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     with releasing(table) as connection:
-        for source in sources:
-            if not table_columns(connection, source.zone, source.name):
-                raise UpstreamMissingError(f"{table.name} is made from {source.name}: materialize {source.name} first.")
+        require_upstream(connection, table, sources)
         release = Release(table, (WHOLE,), hidden=hidden)
         open_staging(connection, release)
         pinned = pin(connection, {source: partitions(connection, source) for source in sources})
-        frames = [_frame(spark(), connection, source, _used(policy, source)) for source in sources]
+        frames = [
+            zone_frame(spark(), connection, source, partitions(connection, source), used_columns(policy, source))
+            for source in sources
+        ]
         read = {source: count_rows(connection, source.zone, source.name) for source in sources}
         connection.commit()
         groups = aggregate(policy, frames[0], frames[1] if policy.join else None)
@@ -73,7 +78,7 @@ def release_aggregate(
                     release,
                     column=PEOPLE,
                     minimum=policy.minimum_group_size,
-                    measures={name: people_of(name) for name in counted_measures(policy)},
+                    measures={name: people_of(name) for name in counted_figures(policy)},
                 ),
                 _reconciled(statistics, published),
             ]
@@ -124,28 +129,6 @@ def _reconciled(statistics: Statistics, published: int) -> CheckOutcome:
     return next((outcome for outcome in outcomes if not outcome.passed), outcomes[-1])
 
 
-def _used(policy: AggregatePolicy, source: Table) -> list[str]:
-    """The columns of a source that the aggregate needs: no others are read."""
-    if policy.join and source.name == policy.join.table and source.name != policy.source:
-        return [policy.join.by, *policy.join.columns]
-    names = {policy.unit, *(d.column for d in policy.dimensions.values())}
-    names |= {name for span in policy.derive.values() for name in (span.span, span.by)}
-    names |= {policy.join.by} if policy.join else set()
-    for measure in policy.measures.values():
-        names |= {n for n in (measure.column, measure.times, measure.once_per) if n} | set(measure.where)
-    return [column.name for column in source.columns if column.name in names]
-
-
-def _frame(spark: SparkSession, connection: Connection, source: Table, names: list[str]) -> DataFrame:
-    splits = zone_splits(connection, source, partitions(connection, source), parallelism=parallelism())
-    schema = ", ".join(f"`{name}` {SPARK_TYPES[source.column(name).type]}" for name in names)
-    return read_stage(spark, splits, partial(_read, names), schema) if splits else spark.createDataFrame([], schema)
-
-
-def _read(names: list[str], split: ZoneSplit) -> Iterator[pa.RecordBatch]:
-    return read_columns(split, names)
-
-
 def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Statistics:
     """Copy the groups that are large enough; count the others. Groups are few: they pass through the driver."""
     with driver_errors():
@@ -175,4 +158,4 @@ def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Stat
     return statistics
 
 
-__all__ = ["CHECKS", "release_aggregate"]
+__all__ = ["check_names", "release_aggregate"]

@@ -233,6 +233,19 @@ def rows_on_record(connection: psycopg.Connection, subject_table: str) -> tuple[
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
 
+def last_publications(connection: psycopg.Connection, subject_table: str) -> dict[str, int]:
+    """Partition (its suffix) → number of the entry of its last publication: what tells one release from another."""
+    rows = connection.execute(
+        """
+        SELECT partition, max(l.seq)
+        FROM governance.privacy_audit_log l, jsonb_array_elements_text(l.details -> 'partitions') AS partition
+        WHERE l.subject_table = %s AND l.action = 'publish' GROUP BY partition
+        """,
+        [subject_table],
+    ).fetchall()
+    return {str(partition): int(seq) for partition, seq in rows}
+
+
 def verify(connection: psycopg.Connection, *, anchor: AuditHead | None = None) -> AuditVerification:
     """Recompute the chain of the whole log and name the first entry that is not as it was written.
 

@@ -4,6 +4,8 @@ A published table has a column for each field the policy publishes and no other,
 impossible to publish.
 """
 
+from collections.abc import Iterator
+
 from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import (
@@ -14,7 +16,9 @@ from privacy_platform.policy.model import (
     Measure,
     Reader,
     SourceType,
+    error_column,
 )
+from privacy_platform.policy.privacy import PrivacyUnit
 from privacy_platform.policy.tables import Column, ColumnType, Table, Zone
 
 COLUMN_TYPES = {
@@ -135,12 +139,15 @@ def published_type(policy: DatasetPolicy, name: str) -> ColumnType:
 
 
 def aggregate_table(policy: AggregatePolicy, policies: PolicySet) -> Table:
-    """The table of an aggregate: its dimensions, then its measures."""
+    """The table of an aggregate: its dimensions, then its measures, each with its promised error if private."""
     types = aggregate_inputs(policy, policies)
+    # Keys that a policy lists are text, whatever the column is.
+    private = policy.privacy if policy.is_private else None
+    listed = {n for n in (private.known if private else ()) if not policy.dimensions[n].truncate}
     columns = [
         Column(
             name,
-            dimension_type(dimension, types),
+            ColumnType.TEXT if name in listed else dimension_type(dimension, types),
             dimension.comment,
             nullable=False,
             sources=(_origin(policy, dimension.column),),
@@ -149,14 +156,7 @@ def aggregate_table(policy: AggregatePolicy, policies: PolicySet) -> Table:
         for name, dimension in policy.dimensions.items()
     ]
     columns += [
-        Column(
-            name,
-            ColumnType.BIGINT if measure.kind in ("count", "count_distinct") else ColumnType.DOUBLE,
-            measure.comment,
-            sources=_measure_sources(policy, measure),
-            transformation=measure.kind,
-        )
-        for name, measure in policy.measures.items()
+        column for name, measure in policy.measures.items() for column in _measure_columns(policy, name, measure)
     ]
     joined = (policy.join.table,) if policy.join else ()
     return Table(
@@ -164,9 +164,51 @@ def aggregate_table(policy: AggregatePolicy, policies: PolicySet) -> Table:
         name=policy.aggregate,
         columns=tuple(columns),
         key=tuple(policy.dimensions),
-        comment=f"{policy.description} No group of fewer than {policy.minimum_group_size} people.",
+        comment=f"{policy.description} {_protection(policy)}",
         upstream=(policy.source, *joined),
     )
+
+
+def _measure_columns(policy: AggregatePolicy, name: str, measure: Measure) -> Iterator[Column]:
+    sources = _measure_sources(policy, measure)
+    counted = measure.kind in ("count", "count_distinct", "histogram")
+    for number, figure in enumerate(measure.figures(name)):
+        comment = measure.comment
+        if measure.kind == "histogram":
+            comment += f" From {measure.edges[number]:g} to under {measure.edges[number + 1]:g}."
+        if policy.is_private and policy.privacy is not None:
+            clamp = policy.privacy.of(name).clamp
+            cut = f" Values are cut to {clamp[0]:g} to {clamp[1]:g}." if clamp else ""
+            yield Column(
+                figure,
+                ColumnType.BIGINT if counted else ColumnType.DOUBLE,
+                f"{comment} With noise.{cut}",
+                sources=sources,
+                transformation=f"{measure.kind}, differentially private",
+            )
+            yield Column(
+                error_column(figure),
+                ColumnType.DOUBLE,
+                f"What the noise in {figure} stays within in 95 of 100 groups.",
+            )
+        else:
+            yield Column(
+                figure,
+                ColumnType.BIGINT if counted else ColumnType.DOUBLE,
+                comment,
+                sources=sources,
+                transformation=measure.kind,
+            )
+
+
+def _protection(policy: AggregatePolicy) -> str:
+    """What protects the people of an aggregate, as a sentence."""
+    if not policy.is_private or policy.privacy is None:
+        return f"No group of fewer than {policy.minimum_group_size} people."
+    privacy = policy.privacy
+    whose = "all that a user did" if privacy.unit is PrivacyUnit.USER else "all that a user did on one day"
+    delta = f", delta {privacy.delta:g}" if privacy.delta else ""
+    return f"Differentially private: epsilon {privacy.epsilon:g}{delta} for {whose}."
 
 
 def aggregate_inputs(policy: AggregatePolicy, policies: PolicySet) -> dict[str, ColumnType]:

@@ -14,9 +14,13 @@ import yaml
 from pydantic import ValidationError
 
 from privacy_platform import settings
+from privacy_platform.anonymization.dp.plan import PlanError
 from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.errors import PrivacyPlatformError, SettingsError
+from privacy_platform.policy.accounts import account_of, paying_dataset
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join
+from privacy_platform.policy.privacy import LandedKeys
+from privacy_platform.policy.private import plan_of
 
 RESERVED_PREFIXES = ("landing_", "raw_", "anonymized_")
 PACKAGED = Path(__file__).resolve().parent.parent / "policies"
@@ -160,7 +164,7 @@ def _cross_checked(
             _reject(datasets, invalid, name, False, said)
     published = {f"anonymized_{name}": policy for name, policy in datasets.items()}
     for name, aggregate in list(aggregates.items()):
-        problem = _aggregate_problem(aggregate, published)
+        problem = _aggregate_problem(aggregate, published) or _privacy_problem(aggregate, published, datasets)
         if problem:
             _reject(aggregates, invalid, name, True, problem)
     return PolicySet(datasets=datasets, aggregates=aggregates, invalid=tuple(invalid.values()))
@@ -239,6 +243,27 @@ def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, DatasetP
         wanted |= {c for c in (measure.column, measure.times, measure.once_per) if c} | set(measure.where)
     unknown = wanted - available
     return f"`{min(unknown)}` is not a column of {aggregate.source} or its join" if unknown else None
+
+
+def _privacy_problem(
+    aggregate: AggregatePolicy, published: dict[str, DatasetPolicy], datasets: dict[str, DatasetPolicy]
+) -> str | None:
+    privacy = aggregate.privacy
+    if privacy is None or not aggregate.is_private:
+        return None
+    source = published[aggregate.source]
+    if account_of(source.dataset, privacy.unit, datasets) is None:
+        paying = paying_dataset(source.dataset, datasets)
+        return f"privacy.unit: {paying} declares no budget for it; add `privacy_budget: {{{privacy.unit}: …}}` there"
+    daily = source.outputs().get(source.partition_by.field) if source.partition_by else None
+    for name, keys in privacy.known.items():
+        if isinstance(keys, LandedKeys) and aggregate.dimensions[name].column != daily:
+            return f"privacy.keys.{name}: `landed` is for the column that {aggregate.source} is partitioned by"
+    try:
+        plan_of(aggregate)
+    except PlanError as error:
+        return f"privacy: {error}"
+    return None
 
 
 def _join_problem(join: Join, available: set[str], published: dict[str, DatasetPolicy]) -> str | None:

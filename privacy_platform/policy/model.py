@@ -6,26 +6,25 @@ tables, kernels, checks and lineage.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from privacy_platform.anonymization.kanonymity.requirements import LDiversity, Requirements, TCloseness
 from privacy_platform.anonymization.techniques import Keep, Noise, Scrub, Suppress, Technique, Tokenize, Truncate
+from privacy_platform.policy.base import Name, PolicyModel
+from privacy_platform.policy.budget import PrivacyBudget
+from privacy_platform.policy.privacy import LandedKeys, Mode, PrivacyPolicy, PrivacyUnit, problems_of_keys
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 # Leaves room in PostgreSQL's 63 characters for the zone, a day and a release.
 TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # A source's own name of a column: any printable text, since files are not ours.
 SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w.-]+|[^@\s]+@[^@\s]+)$")]
 MAX_FIELDS = 1600 // 2
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SourceType(StrEnum):
@@ -80,14 +79,14 @@ def _expand_technique(value: Any) -> Any:
     return value
 
 
-class Override(_Model):
+class Override(PolicyModel):
     """A finding of the detector that somebody looked at and took back; for that very type only."""
 
     type: Name
     reason: str = Field(min_length=10)
 
 
-class FieldPolicy(_Model):
+class FieldPolicy(PolicyModel):
     """One column of the source and its fate.
 
     `column` is the source's name of it, where that is another. `visible_to` says who may read the published column;
@@ -107,7 +106,7 @@ class FieldPolicy(_Model):
     override: Override | None = None
 
 
-class SourcePolicy(_Model):
+class SourcePolicy(PolicyModel):
     """Where a dataset's files are found in the landing folder, as glob patterns on the file's name.
 
     `position` names a field that the files do not have and the platform fills with `<file>:<record>`: the subject of a
@@ -118,21 +117,21 @@ class SourcePolicy(_Model):
     position: Name | None = None
 
 
-class PartitionPolicy(_Model):
+class PartitionPolicy(PolicyModel):
     """Daily partitioning of a dataset in Dagster and in PostgreSQL alike."""
 
     field: Name
     start: date
 
 
-class ReferencePolicy(_Model):
+class ReferencePolicy(PolicyModel):
     """The dataset whose subjects this one's records belong to."""
 
     dataset: TableName
     unknown: Literal["quarantine", "keep"] = "quarantine"
 
 
-class SensitivePolicy(_Model):
+class SensitivePolicy(PolicyModel):
     """What every equivalence class must satisfy in one sensitive column: l-diversity, t-closeness, or both."""
 
     l: float | None = Field(default=None, ge=1)  # noqa: E741 - the name of the literature
@@ -158,7 +157,7 @@ class SensitivePolicy(_Model):
         return (*diversity, *closeness)
 
 
-class PrivacyModel(_Model):
+class PrivacyModel(PolicyModel):
     """What the published table must satisfy as a whole: k-anonymity, and more for its sensitive columns.
 
     `recoding` says how quasi-identifiers of technique `generalize` without a level are generalized: to the same level
@@ -180,7 +179,7 @@ class PrivacyModel(_Model):
         )
 
 
-class DatasetPolicy(_Model):
+class DatasetPolicy(PolicyModel):
     """A dataset: its source, its data subject, its fields and the promise of its published table."""
 
     dataset: TableName
@@ -193,6 +192,7 @@ class DatasetPolicy(_Model):
     partition_by: PartitionPolicy | None = None
     references: ReferencePolicy | None = None
     privacy_model: PrivacyModel | None = None
+    privacy_budget: PrivacyBudget | None = None
     quarantine_limit: float = Field(default=0.2, ge=0, le=1)
     fields: dict[Name, FieldPolicy] = Field(min_length=1, max_length=MAX_FIELDS)
 
@@ -221,6 +221,10 @@ class DatasetPolicy(_Model):
         self._partition_readable()
         self._quasi_identifiers_published()
         self._columns_unique()
+        if self.privacy_budget and self.references:
+            raise ValueError(
+                f"privacy_budget: the people are those of {self.references.dataset}; declare their budget there"
+            )
         return self
 
     def _require_field(self, setting: str, name: str) -> None:
@@ -413,7 +417,7 @@ RESERVED = ("landing_order", "landed_at", "sealed")
 SUBJECT_PREFIX = "subject."
 
 
-class Dimension(_Model):
+class Dimension(PolicyModel):
     """A group-by column of an aggregate; null values are shown as `unknown` unless the dimension is required."""
 
     column: Name
@@ -428,21 +432,23 @@ class Dimension(_Model):
         return self
 
 
-class Span(_Model):
+class Span(PolicyModel):
     """Seconds between the first and the last value of `column` among the rows that share `by`."""
 
     span: Name
     by: Name
 
 
-class Measure(_Model):
-    """A figure shown for each group."""
+class Measure(PolicyModel):
+    """A figure shown for each group; a histogram is one for each range between its edges."""
 
-    kind: Literal["count", "count_distinct", "sum", "mean", "ratio"]
+    kind: Literal["count", "count_distinct", "sum", "mean", "variance", "quantile", "histogram", "ratio"]
     column: Name | None = None
     times: Name | None = None
     where: dict[Name, str] = Field(default_factory=dict)
     once_per: Name | None = None
+    q: float | None = Field(default=None, gt=0, lt=1)
+    edges: tuple[float, ...] = ()
     numerator: Name | None = None
     denominator: Name | None = None
     comment: str
@@ -456,10 +462,22 @@ class Measure(_Model):
             raise ValueError(f"`{self.kind}` needs `column`")
         if self.once_per and self.kind != "mean":
             raise ValueError("`once_per` belongs to `mean` only")
+        if (self.kind == "quantile") != (self.q is not None):
+            raise ValueError("`q`, between 0 and 1, belongs to `quantile`, which needs it")
+        if (self.kind == "histogram") != bool(self.edges):
+            raise ValueError("`edges` belong to `histogram`, which needs them")
+        if self.edges and (len(self.edges) < 2 or list(self.edges) != sorted(set(self.edges))):
+            raise ValueError("`edges` are two numbers or more, each above the one before")
         return self
 
+    def figures(self, name: str) -> tuple[str, ...]:
+        """The columns of the measure called `name`: its own, or of a histogram `name_1`, `name_2`, …, one a range."""
+        if self.kind != "histogram":
+            return (name,)
+        return tuple(f"{name}_{number + 1}" for number in range(len(self.edges) - 1))
 
-class Join(_Model):
+
+class Join(PolicyModel):
     """Columns taken from another anonymized table by an equal key."""
 
     table: Name
@@ -467,15 +485,21 @@ class Join(_Model):
     columns: tuple[Name, ...] = Field(min_length=1)
 
 
-class AggregatePolicy(_Model):
-    """A table of the analytics zone: groups, measures, and the smallest group that may be shown."""
+class AggregatePolicy(PolicyModel):
+    """A table of the analytics zone: groups, measures, and what protects the people in them.
+
+    In mode `exact_with_minimum` figures are exact and groups of fewer than `minimum_group_size` people are left out; in
+    mode `differentially_private` the parameters are those of `privacy`. These may stand there in both modes.
+    """
 
     aggregate: TableName
     description: str
     owners: tuple[Owner, ...] = ("team:analytics",)
     source: Name
     unit: Name
+    mode: Mode = Mode.EXACT
     minimum_group_size: int = Field(default=5, ge=2)
+    privacy: PrivacyPolicy | None = None
     join: Join | None = None
     derive: dict[Name, Span] = Field(default_factory=dict)
     dimensions: dict[Name, Dimension] = Field(min_length=1)
@@ -492,10 +516,76 @@ class AggregatePolicy(_Model):
         for name, measure in self.measures.items():
             if measure.kind == "count_distinct" and measure.column != self.unit:
                 raise ValueError(f"measures.{name}: `count_distinct` counts people; its column must be the unit")
-        clash = set(self.dimensions) & set(self.measures)
-        if clash:
-            raise ValueError(f"measures.{min(clash)}: a dimension has this name already")
+        self._columns_differ()
         return self
+
+    def _columns_differ(self) -> None:
+        taken = set(self.dimensions)
+        for name, measure in self.measures.items():
+            if name in self.dimensions:
+                raise ValueError(f"measures.{name}: a dimension has this name already")
+            columns = {column for figure in measure.figures(name) for column in (figure, error_column(figure))}
+            if columns & taken:
+                raise ValueError(
+                    f"measures.{name}: another column is called `{min(columns & taken)}`; name it otherwise"
+                )
+            taken |= columns
+
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Self:
+        if self.privacy is None:
+            if self.mode is Mode.PRIVATE:
+                raise ValueError("privacy: is missing; `mode: differentially_private` needs its parameters")
+            return self
+        for problem in (*self._unit_problems(self.privacy), *self._measure_problems(self.privacy)):
+            raise ValueError(f"privacy.{problem}")
+        dimensions = {name: bool(dimension.truncate) for name, dimension in self.dimensions.items()}
+        for problem in problems_of_keys(self.privacy, dimensions):
+            raise ValueError(f"privacy.{problem}")
+        return self
+
+    def _unit_problems(self, privacy: PrivacyPolicy) -> Iterator[str]:
+        if privacy.unit is PrivacyUnit.USER_DAY and self.day_dimension is None:
+            yield "unit: `user_day` needs a dimension with `truncate: day`, or what a user does on two days would meet"
+        landed = [name for name, keys in privacy.known.items() if isinstance(keys, LandedKeys)]
+        if landed and (privacy.unit is not PrivacyUnit.USER_DAY or landed != [self.day_dimension]):
+            yield f"keys.{landed[0]}: `landed` is for the day of unit `user_day`"
+
+    def _measure_problems(self, privacy: PrivacyPolicy) -> Iterator[str]:
+        for name in (*privacy.measures, *privacy.consistent, *(p for ps in privacy.consistent.values() for p in ps)):
+            if name not in self.measures:
+                yield f"measures: `{name}` is not a measure of this aggregate; correct its name"
+                return
+        for name, measure in self.measures.items():
+            clamped = measure.kind in ("sum", "mean", "variance", "quantile")
+            given = privacy.of(name)
+            if clamped != (given.clamp is not None):
+                what = "needs `clamp: [low, high]`, the range its values are cut to" if clamped else "has no `clamp`"
+                yield f"measures.{name}: `{measure.kind}` {what}"
+            if measure.kind == "ratio" and given.share != 1:
+                yield f"measures.{name}: a ratio costs nothing, so it has no `share`"
+            for operand in (measure.numerator, measure.denominator):
+                if operand and self.measures[operand].kind not in ("count", "count_distinct", "sum"):
+                    yield f"measures.{name}: a private ratio is one of counts or sums; `{operand}` is neither"
+        for whole, parts in privacy.consistent.items():
+            kinds = {self.measures[part].kind for part in (whole, *parts)}
+            if kinds not in ({"count"}, {"sum"}):
+                yield f"consistent.{whole}: a total and its parts are all counts, or all sums"
+
+    @property
+    def day_dimension(self) -> str | None:
+        """The name of the first dimension that is a day."""
+        return next((name for name, dimension in self.dimensions.items() if dimension.truncate == "day"), None)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the table is released with differential privacy."""
+        return self.mode is Mode.PRIVATE
+
+
+def error_column(figure: str) -> str:
+    """The column with the promised error of a figure, in private tables."""
+    return f"{figure}_error_95"
 
 
 _SAFE_NAME = re.compile(r"^[a-z][a-z0-9]*([A-Z_][A-Za-z0-9_]*)?$")

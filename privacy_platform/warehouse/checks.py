@@ -25,6 +25,7 @@ ROW_COUNT_RECONCILED = "row_count_reconciled"
 TOKENS_RESOLVE = "tokens_resolve"
 K_ANONYMITY = "k_anonymity"
 MINIMUM_GROUP_SIZE = "minimum_group_size"
+BUDGET_RESPECTED = "budget_respected"
 
 DESCRIPTIONS: Mapping[str, str] = {
     SCHEMA_MATCHES_POLICY: "Columns and types are the policy's, and the source has no column the policy does not know.",
@@ -35,6 +36,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     K_ANONYMITY: "Every combination of the quasi-identifiers is shared by at least k rows (Sweeney 2002), with the l "
     "and t demanded of sensitive columns.",
     MINIMUM_GROUP_SIZE: "No group of fewer people than the policy's minimum is shown.",
+    BUDGET_RESPECTED: "All that was released about the data subjects, this release included, is within their privacy "
+    "budget.",
 }
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from privacy_platform.engine.aggregate import PEOPLE, people_of
+from privacy_platform.engine.aggregate import people_of
 from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
+from privacy_platform.policy.private import PEOPLE
 from privacy_platform.policy.tables import WHOLE, Column, ColumnType
 from privacy_platform.warehouse.checks import group_size_check
 from privacy_platform.warehouse.release import Release, open_staging

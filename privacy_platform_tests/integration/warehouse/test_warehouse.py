@@ -75,6 +75,9 @@ READS = {
         "governance.audit_head",
         "governance.data_lineage",
         "governance.privacy_budget",
+        "governance.privacy_accounts",
+        "governance.private_releases",
+        "governance.private_utility",
         "governance.anonymity_releases",
     },
 }
@@ -139,6 +142,8 @@ def test_the_pipeline_owns_what_it_creates_and_governs_nothing_else() -> None:
         "DELETE FROM vault.subjects",
         "UPDATE governance.data_lineage SET records_in = 0",
         "DELETE FROM governance.privacy_budget",
+        "DELETE FROM governance.privacy_accounts",
+        "UPDATE governance.private_releases SET stands = '{}'",
         "DROP TABLE vault.subjects",
         "CREATE TABLE vault.mine (x int)",
         "UPDATE governance.audit_head SET seq = 0",

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from privacy_platform.anonymization import techniques
 from privacy_platform.cli import app
-from privacy_platform.policy import model
+from privacy_platform.policy import budget, model, privacy
 from privacy_platform.policy.load import load_policies, read_policy
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.warehouse.checks import DESCRIPTIONS
@@ -69,7 +69,15 @@ MODELS: list[tuple[type[BaseModel], str]] = [
     (model.ReferencePolicy, "references."),
     (model.PrivacyModel, "privacy_model."),
     (model.SensitivePolicy, ""),
+    (budget.PrivacyBudget, "privacy_budget."),
+    (budget.UnitBudget, ""),
     (model.AggregatePolicy, ""),
+    (privacy.PrivacyPolicy, "privacy."),
+    (privacy.MeasurePrivacy, ""),
+    (privacy.ListedKeys, ""),
+    (privacy.HierarchyKeys, ""),
+    (privacy.DateKeys, ""),
+    (privacy.LandedKeys, ""),
     (model.Join, "join."),
     (model.Dimension, ""),
     (model.Measure, ""),
@@ -94,8 +102,9 @@ def test_every_policy_model_is_looked_at() -> None:
     known = {settings for settings, _ in MODELS}
     models = {
         value
-        for value in vars(model).values()
-        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == model.__name__
+        for module in (model, budget, privacy)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == module.__name__
     }
 
     assert {m for m in models if m.model_fields} == known

@@ -5,7 +5,7 @@ import pytest
 
 from privacy_platform.policy.compile import aggregate_table, anonymized_table, raw_table
 from privacy_platform.policy.load import PACKAGED, PolicySet, load_policies
-from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
 from privacy_platform.policy.tables import ColumnType, Partition, Table
 
 
@@ -84,14 +84,27 @@ def test_aggregates_have_dimensions_then_measures(policies: PolicySet) -> None:
         "region": "text",
         "device_type": "text",
         "total_events": "bigint",
+        "total_events_error_95": "double precision",
         "unique_users": "bigint",
+        "unique_users_error_95": "double precision",
         "avg_session_duration": "double precision",
+        "avg_session_duration_error_95": "double precision",
     }
     assert table.key == ("event_date", "event_type", "region", "device_type")
     assert table.upstream == ("anonymized_events", "anonymized_users")
     assert table.column("region").sources == ("anonymized_users.region",)
     assert table.column("avg_session_duration").sources == ("anonymized_events.timestamp",)
     assert table.column("total_events").sources == ("anonymized_events.user_token",)
+
+
+def test_the_exact_mode_is_one_line_away(policies: PolicySet) -> None:
+    private = policies.aggregates["daily_event_metrics"]
+    exact = aggregate_table(
+        AggregatePolicy.model_validate(private.model_dump(mode="json") | {"mode": "exact_with_minimum"}), policies
+    )
+    assert [name for name in types(exact) if name.endswith("_error_95")] == []
+    assert exact.comment.endswith("No group of fewer than 5 people.")
+    assert "epsilon 1, delta 1e-07" in aggregate_table(private, policies).comment
 
 
 def test_a_ratio_comes_from_the_columns_of_its_operands(policies: PolicySet) -> None:

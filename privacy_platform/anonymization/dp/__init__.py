@@ -1,0 +1,1 @@
+"""Differential privacy: how much is lost, and the mechanisms that lose no more."""

@@ -1,0 +1,314 @@
+"""Releasing a differentially private aggregate: bounded contributions in, noisy figures out, under a budget.
+
+A release is made of **periods**. Where the unit is a user on a day, and the source is partitioned by that day, each day
+is a period: it is computed, charged and left standing by itself, so that landing one day costs nothing for the others.
+Else the whole table is one period. A period is computed anew if the question changed, or what was released of its
+input: the number of that publication in the audit log, never its content. (Were unchanged content recognized, "nothing
+new" would tell that nobody's data changed.) A period whose fingerprint stands keeps its numbers and costs nothing.
+
+Statistics of a run (rows read, cut off, groups below the threshold) are exact and not private: they are for those who
+operate it, who see the anonymized tables as well.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+from psycopg import Connection, sql
+from pyspark.sql import DataFrame, SparkSession
+
+from privacy_platform.anonymization.dp.plan import Plan
+from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.gate import (
+    Publication,
+    ReleaseReport,
+    Run,
+    column_lineage,
+    conclude,
+    pin,
+    releasing,
+    unchanged,
+)
+from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors
+from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.governance import audit, budget
+from privacy_platform.governance.budget import Charge, Spending
+from privacy_platform.governance.lineage import LineageRecord
+from privacy_platform.policy.accounts import Account, account_of
+from privacy_platform.policy.compile import aggregate_table, anonymized_table
+from privacy_platform.policy.figures import figures, private_answers, shown
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import AggregatePolicy
+from privacy_platform.policy.privacy import DateKeys, PrivacyUnit
+from privacy_platform.policy.private import PEOPLE, plan_of
+from privacy_platform.policy.tables import WHOLE, Partition, Table
+from privacy_platform.warehouse.checks import (
+    BUDGET_RESPECTED,
+    ROW_COUNT_RECONCILED,
+    SCHEMA_MATCHES_POLICY,
+    CheckOutcome,
+    not_run,
+    reconciliation_check,
+    schema_check,
+    staged_rows,
+)
+from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.release import STAGING, Release, indexing, open_staging
+from privacy_platform.warehouse.tables import (
+    count_rows,
+    expected_shape,
+    partition_name,
+    partitions,
+    standing_shape,
+)
+
+__all__ = ["PRIVATE_CHECKS", "NoAccountError", "release_private"]
+
+PRIVATE_CHECKS = (SCHEMA_MATCHES_POLICY, ROW_COUNT_RECONCILED, BUDGET_RESPECTED)
+Period = date | None
+# Part of every fingerprint: to be raised when the same question is computed otherwise.
+_COMPUTATION = 1
+
+
+class NoAccountError(PrivacyPlatformError):
+    """Nobody has declared a budget for the people of a private aggregate."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a run has found to do: the fingerprint of every period, and which are new."""
+
+    fingerprints: Mapping[Period, str]
+    fresh: tuple[Period, ...]
+
+    @property
+    def kept(self) -> list[Period]:
+        return [period for period in self.fingerprints if period not in self.fresh]
+
+
+def release_private(
+    spark: Callable[[], SparkSession], policy: AggregatePolicy, policies: PolicySet, run: Run
+) -> ReleaseReport:
+    """Compute what is new of a private aggregate, add noise, charge it to the budget and publish it.
+
+    Raises:
+        UpstreamMissingError: a table it is made from was never materialized.
+        BudgetSpentError: it would cost more than is left; nothing was computed.
+        GateError: a check failed; also if another run has spent the budget in the meantime.
+    """
+    table = aggregate_table(policy, policies)
+    sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
+    account, plan = _account(policy, policies), plan_of(policy)
+    with releasing(table) as connection:
+        require_upstream(connection, table, sources)
+        work = _work(connection, policy, table, sources)
+        if not work.fresh and set(budget.standing(connection, table.qualified)) == set(work.fingerprints):
+            return unchanged(connection, table, run, policy.aggregate, _standing_checks(connection, table, account))
+        charges = [Charge(period, plan.loss, work.fingerprints[period]) for period in work.fresh]
+        budget.check_before(connection, account, table.qualified, charges)
+        release = Release(table, (WHOLE,))
+        open_staging(connection, release)
+        read = {source: _read_partitions(connection, policy, source, work) for source in sources}
+        pinned = pin(connection, read)
+        counts = {
+            source: sum(count_rows(connection, source.zone, partition_name(source, p)) for p in chosen)
+            for source, chosen in read.items()
+        }
+        frames = [
+            zone_frame(spark(), connection, source, chosen, used_columns(policy, source))
+            for source, chosen in read.items()
+        ]
+        connection.commit()
+        answers = _answers(bounded(policy, frames[0], frames[1] if policy.join else None))
+        statistics = Statistics(read=counts[sources[0]])
+        statistics.update(_stage(release, policy, plan, answers, work))
+        carried = _carry_over(connection, release, policy, work)
+        with indexing(release, (WHOLE,)):
+            published = staged_rows(connection, release)
+            checks = [schema_check(connection, release, {}, None), _reconciled(statistics, carried, published)]
+            connection.commit()
+        publication = Publication(
+            dataset=policy.aggregate,
+            lineage=tuple(
+                LineageRecord(
+                    source=source.qualified,
+                    target=table.qualified,
+                    transformation=f"differentially private aggregate: {shown(plan, policy)}",
+                    records_in=counts[source],
+                    records_out=published,
+                    run_id=run.id,
+                    column_lineage=column_lineage(table),
+                )
+                for source in sources
+            ),
+            spending=Spending(
+                account=account,
+                target=table.qualified,
+                run_id=run.id,
+                mechanism=plan.mechanism + ("" if plan.threshold is None else ", keys above a threshold"),
+                charges=tuple(charges),
+                stands=work.fingerprints,
+                plan=plan.summary(),
+            ),
+        )
+        return conclude(
+            connection,
+            release,
+            run,
+            publication,
+            filled=(WHOLE,),
+            checks=checks,
+            statistics=statistics,
+            upstream=pinned,
+        )
+
+
+def _account(policy: AggregatePolicy, policies: PolicySet) -> Account:
+    assert policy.privacy is not None  # noqa: S101 - only for private aggregates
+    dataset = policies.anonymized_tables[policy.source].dataset
+    account = account_of(dataset, policy.privacy.unit, policies.datasets)
+    if account is None:
+        raise NoAccountError(
+            f"{policy.aggregate}: no privacy_budget is declared for unit {policy.privacy.unit} of the people of "
+            f"{dataset}; declare one in their dataset's policy."
+        )
+    return account
+
+
+def _daily(policy: AggregatePolicy, source: Table) -> bool:
+    """Whether each day of the source is a period of its own."""
+    assert policy.privacy is not None  # noqa: S101 - only for private aggregates
+    if policy.privacy.unit is not PrivacyUnit.USER_DAY or policy.day_dimension is None:
+        return False
+    return policy.dimensions[policy.day_dimension].column == source.partition_column
+
+
+def _work(connection: Connection, policy: AggregatePolicy, table: Table, sources: Sequence[Table]) -> _Work:
+    """Which periods there are, and which of them do not stand."""
+    source = sources[0]
+    if _daily(policy, source):
+        # The joined table is no part of it: a day once released stands, however users are described since.
+        released = audit.last_publications(connection, source.qualified)
+        fingerprints: dict[Period, str] = {
+            day: _fingerprint(policy, {source.name: {str(day): released.get(Partition(day).suffix, 0)}})
+            for day in _days(connection, policy, source)
+        }
+    else:
+        inputs = {each.name: audit.last_publications(connection, each.qualified) for each in sources}
+        fingerprints = {None: _fingerprint(policy, inputs)}
+    shaped = standing_shape(connection, table) == expected_shape(table)
+    standing = budget.standing(connection, table.qualified) if shaped else {}
+    return _Work(fingerprints, tuple(p for p, f in fingerprints.items() if standing.get(p) != f))
+
+
+def _days(connection: Connection, policy: AggregatePolicy, source: Table) -> list[date]:
+    """The days of the table: those that are known beforehand, or those that the source has."""
+    known = policy.privacy.known.get(policy.day_dimension or "") if policy.privacy else None
+    if isinstance(known, DateKeys):
+        return [known.first + timedelta(days=n) for n in range((known.last - known.first).days + 1)]
+    return [p.day for p in partitions(connection, source) if p.day is not None]
+
+
+def _fingerprint(policy: AggregatePolicy, inputs: Mapping[str, Mapping[str, int]]) -> str:
+    """A digest of the question and of the releases it is asked of; not of comments."""
+    asked = policy.model_dump(mode="json", exclude={"description", "owners", "minimum_group_size"})
+    for part in (*asked["dimensions"].values(), *asked["measures"].values()):
+        del part["comment"]
+    said = json.dumps([_COMPUTATION, asked, inputs], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _read_partitions(connection: Connection, policy: AggregatePolicy, source: Table, work: _Work) -> list[Partition]:
+    """What has to be read of a table: of a daily source the new days alone."""
+    standing = partitions(connection, source)
+    if source.name != policy.source or not _daily(policy, source):
+        return standing
+    return [partition for partition in standing if partition.day in work.fresh]
+
+
+def _answers(groups: DataFrame) -> pl.DataFrame:
+    """The exact answers on the driver: groups are few."""
+    with driver_errors():
+        arrow = groups.toArrow()
+    frame = pl.from_arrow(arrow)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
+    return frame
+
+
+def _stage(release: Release, policy: AggregatePolicy, plan: Plan, answers: pl.DataFrame, work: _Work) -> Statistics:
+    """Copy the noisy figures of the new periods."""
+    there = answers.filter(pl.col(COMPLETE) & (pl.col(PEOPLE) > 0))
+    days = None if None in work.fingerprints else [day for day in work.fresh if day is not None]
+    released = figures(policy, plan, private_answers(policy, plan, there, days=days))
+    hidden = there.join(released, on=list(policy.dimensions), how="anti")
+    statistics = Statistics(
+        groups=there.height,
+        groups_shown=released.height,
+        groups_below_threshold=hidden.height,
+        rows_counted=int(there[ROWS].sum()),
+        rows_cut_off=int(answers.filter(pl.col(COMPLETE))[ALL_ROWS].sum()) - int(there[ROWS].sum()),
+        rows_without_dimension=int(answers.filter(~pl.col(COMPLETE))[ALL_ROWS].sum()),
+    )
+    schema = release.staged_table.schema()
+    connection = adbc(Role.PIPELINE)
+    try:
+        with CopyOnce(connection, release.staging, 0) as copy:
+            # In order of the keys: an order of Spark's could tell how groups came about.
+            copy.copy(
+                release.staging,
+                released.select(pl.col(n).cast(t) for n, t in schema.items()).sort(list(policy.dimensions)),
+            )
+            copy.commit(statistics)
+    finally:
+        connection.close()
+    return statistics
+
+
+def _carry_over(connection: Connection, release: Release, policy: AggregatePolicy, work: _Work) -> int:
+    """Take the rows of the periods that stand as they are; their number."""
+    days = [period for period in work.kept if period is not None]
+    if not days:
+        return 0
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in release.table.columns)
+    inserted = connection.execute(
+        sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} WHERE {} = ANY(%s)").format(
+            sql.Identifier(STAGING, release.staging),
+            sql.Identifier(release.table.zone, release.table.name),
+            sql.Identifier(policy.day_dimension or ""),
+            names=names,
+        ),
+        [days],
+    ).rowcount
+    connection.commit()
+    return inserted
+
+
+def _reconciled(statistics: Statistics, carried: int, published: int) -> CheckOutcome:
+    """Every row read is counted, cut off by a bound, or lacks a dimension; every group shown is staged."""
+    outcomes = [
+        reconciliation_check(
+            {"published": published, "carried over": carried, "new": statistics["groups_shown"]}, read="published"
+        ),
+        reconciliation_check(
+            {
+                "read": statistics["read"],
+                "counted": statistics["rows_counted"],
+                "cut off by the bounds": statistics["rows_cut_off"],
+                "without a required dimension": statistics["rows_without_dimension"],
+            }
+        ),
+    ]
+    return next((outcome for outcome in outcomes if not outcome.passed), outcomes[-1])
+
+
+def _standing_checks(connection: Connection, table: Table, account: Account) -> list[CheckOutcome]:
+    """What can be looked at again when nothing is new."""
+    return [
+        schema_check(connection, table, {}, None),
+        not_run(ROW_COUNT_RECONCILED, "nothing is new, so nothing was read"),
+        budget.budget_check(connection, account),
+    ]

@@ -1,0 +1,166 @@
+"""What a private aggregate shows, held against the exact figures: as it stands, and under other parameters.
+
+Whoever looks at either learns of the exact figures, and no budget pays for it: for compliance only. To choose
+parameters without looking at the data at all, `policy.explanation` promises the error of the noise before anything is
+read; what only the data can tell is how much the bounds cut off.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+from psycopg import Connection, sql
+from pyspark.sql import DataFrame, SparkSession
+
+from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
+from privacy_platform.engine.aggregate import aggregate
+from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.stage import driver_errors
+from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
+from privacy_platform.policy.compile import aggregate_table, anonymized_table
+from privacy_platform.policy.figures import figures, private_answers
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import AggregatePolicy
+from privacy_platform.policy.privacy import LandedKeys
+from privacy_platform.policy.private import PEOPLE, plan_of
+from privacy_platform.warehouse.tables import partitions
+
+__all__ = ["Trial", "measured", "trials"]
+
+_COUNTED = ("count", "count_distinct", "sum", "histogram")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """How good a release with these parameters would have been.
+
+    Attributes:
+        epsilon: of the release.
+        groups_per_unit: how many groups a unit counts in at most.
+        rows_per_group: how many rows of it count in each at most.
+        counted: share of the rows that the bounds leave.
+        threshold: the noisy number of people at which a group is shown; None when all keys are known.
+        utility: figures of one draw of the noise against exact ones.
+    """
+
+    epsilon: float
+    groups_per_unit: int
+    rows_per_group: int
+    counted: float
+    threshold: int | None
+    utility: tuple[MeasureUtility, ...]
+
+
+def trials(
+    spark: SparkSession,
+    connection: Connection,
+    policy: AggregatePolicy,
+    policies: PolicySet,
+    *,
+    epsilons: Sequence[float],
+    groups: Sequence[int],
+    rows: Sequence[int],
+) -> Iterator[Trial]:
+    """Every combination of the parameters tried on the anonymized tables as they stand; nothing is released.
+
+    Raises:
+        UpstreamMissingError: a table it is made from was never materialized.
+        PlanError: parameters that allow no private release.
+    """
+    privacy = policy.privacy
+    assert privacy is not None  # noqa: S101 - only for private aggregates
+    source, joined = _frames(spark, connection, policy, policies)
+    exact = _exact(policy, source, joined)
+    days = _landed(connection, policy, policies)
+    for most_groups in groups:
+        for most_rows in rows:
+            bounds = {"groups_per_unit": most_groups, "rows_per_group": most_rows}
+            bound = policy.model_copy(update={"privacy": privacy.model_copy(update=bounds)})
+            answers = _collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
+            there = answers.filter(pl.col(PEOPLE) > 0)
+            for epsilon in epsilons:
+                changed = privacy.model_copy(update={**bounds, "epsilon": epsilon})
+                tried = policy.model_copy(update={"privacy": changed})
+                plan = plan_of(tried)
+                released = figures(tried, plan, private_answers(tried, plan, there, days=days))
+                yield Trial(
+                    epsilon=epsilon,
+                    groups_per_unit=most_groups,
+                    rows_per_group=most_rows,
+                    counted=int(there[ROWS].sum()) / max(1, int(answers[ALL_ROWS].sum())),
+                    threshold=plan.threshold,
+                    utility=_utility(policy, released, exact),
+                )
+
+
+def measured(
+    spark: SparkSession, connection: Connection, policy: AggregatePolicy, policies: PolicySet
+) -> tuple[MeasureUtility, ...]:
+    """The standing table against the exact figures of the anonymized tables as they stand now.
+
+    Raises:
+        UpstreamMissingError: a table it is made from was never materialized.
+    """
+    table = aggregate_table(policy, policies)
+    source, joined = _frames(spark, connection, policy, policies)
+    rows = connection.execute(
+        sql.SQL("SELECT {} FROM {}").format(
+            sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
+            sql.Identifier(table.zone, table.name),
+        )
+    ).fetchall()
+    return _utility(policy, pl.DataFrame(rows, schema=table.schema(), orient="row"), _exact(policy, source, joined))
+
+
+def _frames(
+    spark: SparkSession, connection: Connection, policy: AggregatePolicy, policies: PolicySet
+) -> tuple[DataFrame, DataFrame | None]:
+    table = aggregate_table(policy, policies)
+    sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
+    require_upstream(connection, table, sources)
+    frames = [
+        zone_frame(spark, connection, source, partitions(connection, source), used_columns(policy, source))
+        for source in sources
+    ]
+    return frames[0], frames[1] if policy.join else None
+
+
+def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:
+    """The days that are keys because data has landed; None where the policy has no such keys."""
+    assert policy.privacy is not None  # noqa: S101 - only for private aggregates
+    if not any(isinstance(keys, LandedKeys) for keys in policy.privacy.known.values()):
+        return None
+    source = anonymized_table(policies.anonymized_tables[policy.source])
+    return [partition.day for partition in partitions(connection, source) if partition.day is not None]
+
+
+def _exact(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> pl.DataFrame:
+    """The exact figures of all groups, however small."""
+    everybody = policy.model_copy(update={"minimum_group_size": 1})
+    groups = _collected(aggregate(everybody, source, joined))
+    required = [name for name, dimension in policy.dimensions.items() if dimension.required]
+    return groups.drop_nulls(required) if required else groups
+
+
+def _utility(policy: AggregatePolicy, released: pl.DataFrame, exact: pl.DataFrame) -> tuple[MeasureUtility, ...]:
+    names = {figure: measure.kind for name, measure in policy.measures.items() for figure in measure.figures(name)}
+    return tuple(
+        compare(
+            released,
+            exact,
+            dimensions=list(policy.dimensions),
+            figures=list(names),
+            people=PEOPLE,
+            counts={name for name, kind in names.items() if kind in _COUNTED},
+        )
+    )
+
+
+def _collected(groups: DataFrame) -> pl.DataFrame:
+    """The groups, which are few, on the driver."""
+    with driver_errors():
+        arrow = groups.toArrow()
+    frame = pl.from_arrow(arrow)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
+    return frame

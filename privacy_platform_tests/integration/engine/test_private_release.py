@@ -1,0 +1,299 @@
+"""Private aggregates on real tables: bounded contributions, thresholds, standing periods, and the budget."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from privacy_platform.engine.bounding import COMPLETE, bounded
+from privacy_platform.engine.release_aggregate import release_aggregate
+from privacy_platform.engine.zone_frames import used_columns, zone_frame
+from privacy_platform.governance.budget import BudgetSpentError
+from privacy_platform.policy.compile import anonymized_table
+from privacy_platform.policy.figures import figures
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
+from privacy_platform.policy.private import PEOPLE, plan_of
+from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.tables import partitions
+from privacy_platform_tests.integration.engine.support import (
+    START,
+    World,
+    days,
+    exists,
+    frame,
+    people_policy,
+    person,
+    query,
+    staging_is_empty,
+    visit,
+    visits_policy,
+)
+
+BUDGET = {unit: {"epsilon": 100, "delta": 1e-3} for unit in ("user", "user_day")}
+MEMBERS = people_policy("dp_people", privacy_budget=BUDGET)
+CALLS = visits_policy("dp_visits", "dp_people")
+PEOPLE_COUNT, HOG = 120, "person-00001"
+
+
+def policy(name: str, privacy: dict[str, Any] | None = None, **changes: Any) -> AggregatePolicy:
+    document: dict[str, Any] = {
+        "aggregate": name,
+        "description": "Visits.",
+        "mode": "differentially_private",
+        "source": "anonymized_dp_visits",
+        "unit": "token",
+        "join": {"table": "anonymized_dp_people", "by": "token", "columns": ["region"]},
+        "derive": {"length": {"span": "at", "by": "session_hash"}},
+        "dimensions": {
+            "day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
+            "page": {"column": "page", "comment": "c"},
+        },
+        "measures": {
+            "visits": {"kind": "count", "comment": "c"},
+            "people": {"kind": "count_distinct", "column": "token", "comment": "c"},
+            "mean_price": {"kind": "mean", "column": "price", "comment": "c"},
+            "spread": {"kind": "variance", "column": "price", "comment": "c"},
+            "median_price": {"kind": "quantile", "column": "price", "q": 0.5, "comment": "c"},
+            "prices": {"kind": "histogram", "column": "price", "edges": [0, 3, 6, 11], "comment": "c"},
+            "revenue": {"kind": "sum", "column": "price", "times": "items", "comment": "c"},
+            "a_visit": {"kind": "ratio", "numerator": "revenue", "denominator": "visits", "comment": "c"},
+            "session_length": {"kind": "mean", "column": "length", "once_per": "session_hash", "comment": "c"},
+        },
+        "privacy": {
+            "unit": "user_day",
+            # So much that noise is next to none: what is left is the arithmetic.
+            "epsilon": 20,
+            "delta": 1e-3,
+            "groups_per_unit": 3,
+            "rows_per_group": 4,
+            "keys": {"day": "landed", "page": ["home", "cart", "help"]},
+            "measures": {
+                "mean_price": {"clamp": [0, 10]},
+                "spread": {"clamp": [0, 10]},
+                "median_price": {"clamp": [0, 10]},
+                "revenue": {"clamp": [0, 30]},
+                "session_length": {"clamp": [0, 86400]},
+            },
+        }
+        | (privacy or {}),
+    }
+    return AggregatePolicy.model_validate(document | changes)
+
+
+@pytest.fixture(scope="module")
+def ready(world: World) -> World:
+    world.land(MEMBERS, world.put("people.jsonl", [person(n) for n in range(PEOPLE_COUNT)]))
+    world.anonymize(MEMBERS)
+    rows = [visit(n, PEOPLE_COUNT) for n in range(1500)]
+    # One who does as much in a day as all the others together.
+    rows += [visit(3 * n, PEOPLE_COUNT, visit=f"hog{n}", id=HOG) for n in range(600)]
+    world.land(CALLS, world.put("visits.jsonl", rows), selected=days(3))
+    world.anonymize(CALLS, MEMBERS, selected=days(3))
+    return world
+
+
+def answers(world: World, private: AggregatePolicy, *datasets: DatasetPolicy) -> pl.DataFrame:
+    """What Spark computes before any noise."""
+    with connect(Role.PIPELINE) as connection:
+        sources = [anonymized_table(each) for each in datasets]
+        frames = [
+            zone_frame(world.spark, connection, source, partitions(connection, source), used_columns(private, source))
+            for source in sources
+        ]
+    found = pl.from_arrow(bounded(private, frames[0], frames[1] if private.join else None).toArrow())
+    assert isinstance(found, pl.DataFrame)
+    return found.sort(list(private.dimensions))
+
+
+def test_without_bounds_that_cut_the_figures_are_those_of_a_brute_force_computation(ready: World) -> None:
+    wide = policy("dp_wide", {"groups_per_unit": 9, "rows_per_group": 1000})
+    found = answers(ready, wide, CALLS, MEMBERS)
+    assert (found["_rows"] == found["_all_rows"]).all()
+    # The plan of narrower bounds: with so wide ones the noise would leave nothing to say of means.
+    shown = figures(wide, plan_of(policy("dp_wide")), found)
+    rows = frame("anonymized.anonymized_dp_visits").with_columns(
+        pl.col("at").dt.date().alias("day"), pl.col("page").fill_null("unknown")
+    )
+    # A session is looked at within its person and day.
+    length = (pl.col("at").max() - pl.col("at").min()).over(
+        "token", "day", "session_hash"
+    ).dt.total_microseconds() / 1e6
+    rows = rows.with_columns(length.alias("length"))
+    price, keys = pl.col("price"), ["day", "page"]
+    expected = (
+        rows.group_by(keys)
+        .agg(
+            pl.len().alias("visits"),
+            pl.col("token").n_unique().alias("people"),
+            price.mean().alias("mean_price"),
+            price.var(ddof=0).alias("spread"),
+            price.is_between(0, 3, closed="left").sum().alias("prices_1"),
+            price.is_between(3, 6, closed="left").sum().alias("prices_2"),
+            price.is_between(6, 11, closed="left").sum().alias("prices_3"),
+            (price * pl.col("items")).sum().alias("revenue"),
+        )
+        .join(
+            rows.unique([*keys, "token", "session_hash"])
+            .group_by(keys)
+            .agg(pl.col("length").mean().alias("session_length")),
+            on=keys,
+        )
+        .sort(keys)
+    )
+    for name in expected.columns[2:]:
+        assert shown.sort(keys)[name].to_list() == pytest.approx(expected[name].to_list(), rel=1e-4), name
+
+
+def test_nobody_counts_for_more_than_the_bounds_allow(ready: World) -> None:
+    bounds = policy("dp_bounds", {"groups_per_unit": 2, "rows_per_group": 4})
+    with_hog = answers(ready, bounds, CALLS, MEMBERS)
+    rows = frame("anonymized.anonymized_dp_visits")
+    hog = rows.group_by("token").len().sort("len")["token"][-1]
+    assert rows.filter(pl.col("token") == hog).height > 600
+    query_columns = [c for planned in plan_of(bounds).queries.values() for c in planned.query.columns]
+    with connect(Role.ADMIN) as connection:
+        connection.execute(
+            "CREATE TEMP TABLE gone AS SELECT * FROM anonymized.anonymized_dp_visits WHERE token = %s", [hog]
+        )
+        connection.execute("DELETE FROM anonymized.anonymized_dp_visits WHERE token = %s", [hog])
+        connection.commit()
+        try:
+            without = answers(ready, bounds, CALLS, MEMBERS)
+        finally:
+            connection.execute("INSERT INTO anonymized.anonymized_dp_visits SELECT * FROM gone")
+            connection.commit()
+    keys = ["day", "page"]
+    both = with_hog.join(without, on=keys, how="left", suffix="_without").fill_null(0)
+    for planned in plan_of(bounds).queries.values():
+        changes = sum((both[c] - both[f"{c}_without"]).abs() for c in planned.query.columns)
+        assert isinstance(changes, pl.Series)
+        by_day = (
+            both.select("day", changes.alias("l1"))
+            .group_by("day")
+            .agg(pl.col("l1").sum(), (pl.col("l1") > 0).sum().alias("n"))
+        )
+        assert by_day["l1"].max() <= planned.l1, planned.query.name
+        assert by_day["n"].max() <= 2, planned.query.name
+    assert query_columns
+    # The bound bites: the hog changes as much as it may.
+    visits = (both["_q_visits"] - both["_q_visits_without"]).sum()
+    assert 0 < visits <= 3 * 2 * 4
+
+
+def test_a_run_again_picks_the_same_rows_and_shuffles_the_rows_once(ready: World) -> None:
+    cut = policy("dp_again", {"groups_per_unit": 2, "rows_per_group": 2})
+    assert answers(ready, cut, CALLS, MEMBERS).equals(answers(ready, cut, CALLS, MEMBERS))
+    source, joined = (
+        ready.spark.createDataFrame([], schema)
+        for schema in (
+            "token string, at timestamp, page string, session_hash string, price double, items long",
+            "token string, region string",
+        )
+    )
+    plan = bounded(cut, source, joined)._jdf.queryExecution().executedPlan().toString()
+    exchanges = [line for line in plan.splitlines() if "Exchange hashpartitioning" in line]
+    by_person = [line for line in exchanges if "hashpartitioning(token" in line]
+    # The rows, the people who are joined, and then no more than the sums of groups.
+    assert (len(exchanges), len(by_person)) == (3, 2)
+
+
+def test_a_release_stands_until_its_input_is_released_anew_and_costs_once(ready: World) -> None:
+    private = policy("dp_stands", {"epsilon": 1.0, "delta": 1e-6})
+    first = ready.aggregate(private, CALLS, MEMBERS)
+    assert first.released
+    assert first.rows == 3 * 4  # every day with every page, `unknown` among them
+    assert {check.name: check.passed for check in first.checks} == {
+        "schema_matches_policy": True,
+        "row_count_reconciled": True,
+        "budget_respected": True,
+    }
+    shown = frame("analytics.dp_stands")
+    charged = (
+        "SELECT period, round(epsilon::numeric, 6) FROM governance.privacy_budget WHERE target = %s ORDER BY spend_id"
+    )
+    assert query(charged, "analytics.dp_stands") == [(day.day, 1) for day in days(3)]
+    again = ready.aggregate(private, CALLS, MEMBERS)
+    assert not again.released
+    assert frame("analytics.dp_stands").equals(shown)
+    ready.anonymize(CALLS, MEMBERS, selected=days(3)[:1])
+    third = ready.aggregate(private, CALLS, MEMBERS)
+    assert third.released
+    charges = query(charged, "analytics.dp_stands")
+    assert [period for period, _ in charges[3:]] == [START]
+    later = frame("analytics.dp_stands")
+    standing = pl.col("day") > START
+    assert later.filter(standing).sort("day", "page").equals(shown.filter(standing).sort("day", "page"))
+    assert not later.sort("day", "page").equals(shown.sort("day", "page"))
+    assert staging_is_empty()
+
+
+def test_other_parameters_are_another_question(ready: World) -> None:
+    ready.aggregate(policy("dp_asked", {"epsilon": 1.0}), CALLS, MEMBERS)
+    again = ready.aggregate(policy("dp_asked", {"epsilon": 0.5}), CALLS, MEMBERS)
+    assert again.released
+    assert query("SELECT count(*) FROM governance.privacy_budget WHERE target = 'analytics.dp_asked'") == [(6,)]
+    exact = ready.aggregate(policy("dp_asked", mode="exact_with_minimum"), CALLS, MEMBERS)
+    assert exact.released
+    assert "visits_error_95" not in frame("analytics.dp_asked").columns
+    # What stood was replaced by exact figures: a private release must not take them for its own.
+    assert ready.aggregate(policy("dp_asked", {"epsilon": 0.5}), CALLS, MEMBERS).released
+    assert "visits_error_95" in frame("analytics.dp_asked").columns
+
+
+def test_more_than_is_left_is_refused_before_anything_is_computed(ready: World) -> None:
+    poor = people_policy("dp_people", privacy_budget={"user": {"epsilon": 0.5, "delta": 1e-6}})
+    costly = policy("dp_costly", {"unit": "user", "epsilon": 0.9, "delta": 1e-7, "keys": "private"})
+
+    def never() -> Any:
+        raise AssertionError("Spark was asked for")
+
+    policies = PolicySet({"dp_people": poor, "dp_visits": CALLS}, {"dp_costly": costly})
+    with pytest.raises(BudgetSpentError, match=r"epsilon 0\.5 at delta 1e-06"):
+        release_aggregate(never, costly, policies, ready.run())
+    assert not exists("analytics.dp_costly")
+
+
+def test_groups_of_few_are_not_shown_and_found_keys_come_with_all_known_ones(ready: World) -> None:
+    found = policy(
+        "dp_found",
+        {"keys": {"day": "landed", "page": ["home", "cart", "help"]}, "keys_per_unit": 1, "keys_share": 50},
+        dimensions={
+            "day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
+            "page": {"column": "page", "required": True, "comment": "c"},
+            "region": {"column": "region", "comment": "c"},
+        },
+    )
+    report = ready.aggregate(found, CALLS, MEMBERS)
+    table = frame("analytics.dp_found")
+    assert report.rows == 3 * 3 * table["region"].n_unique()
+    alone = policy(
+        "dp_alone",
+        {"keys": "private", "epsilon": 1, "delta": 1e-9},
+        dimensions={
+            "day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
+            "session": {"column": "session_hash", "comment": "c"},
+        },
+    )
+    report = ready.aggregate(alone, CALLS, MEMBERS)
+    assert report.rows == 0
+    assert report.statistics["groups_below_threshold"] == report.statistics["groups"] > 100
+
+
+def test_rows_without_a_required_or_known_key_are_counted_as_such(ready: World) -> None:
+    required = policy(
+        "dp_required",
+        {"keys": {"day": "landed", "page": ["home", "cart"]}},
+        dimensions={
+            "day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
+            "page": {"column": "page", "required": True, "comment": "c"},
+        },
+    )
+    found = answers(ready, required, CALLS, MEMBERS)
+    rows = frame("anonymized.anonymized_dp_visits")
+    other = rows.filter(pl.col("page").is_null() | (pl.col("page") == "help")).height
+    assert found.filter(~pl.col(COMPLETE))["_all_rows"].sum() == other > 0
+    assert found.filter(~pl.col(COMPLETE))[PEOPLE].sum() == 0
+    report = ready.aggregate(required, CALLS, MEMBERS)
+    assert report.statistics["rows_without_dimension"] == other
+    assert {row["page"] for row in frame("analytics.dp_required").to_dicts()} == {"home", "cart"}
