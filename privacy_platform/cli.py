@@ -542,9 +542,9 @@ def keys_init() -> None:
 def keys_rotate() -> None:
     """Add a version that seals data subjects seen from now on; tokens and keyed hashes keep joining."""
     from privacy_platform.governance.audit import AuditAction, AuditEntry, record
+    from privacy_platform.locks import exclusive
     from privacy_platform.vault.keyring import KEYRING_VARIABLE, load_keyring, save_keyring
     from privacy_platform.warehouse.connection import connect
-    from privacy_platform.warehouse.credentials import exclusive
     from privacy_platform.warehouse.migrations import ensure_warehouse
 
     ensure_warehouse()
