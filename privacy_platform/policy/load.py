@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from privacy_platform import settings
 from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.errors import PrivacyPlatformError, SettingsError
-from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join, SourceType
 
 RESERVED_PREFIXES = ("landing_", "raw_", "anonymized_")
 PACKAGED = Path(__file__).resolve().parent.parent / "policies"
@@ -232,6 +232,10 @@ def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, DatasetP
         if problem:
             return problem
         available |= set(aggregate.join.columns)
+    window = aggregate.window.column if aggregate.window else None
+    times = [output for name, output in source.outputs().items() if source.fields[name].type is SourceType.TIMESTAMP]
+    if window and window not in times:
+        return f"window.column: `{window}` is not a published timestamp of {aggregate.source}"
     wanted = {aggregate.unit} | {d.column for d in aggregate.dimensions.values()}
     for span in aggregate.derive.values():
         wanted |= {span.span, span.by}

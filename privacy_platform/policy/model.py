@@ -20,6 +20,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # A source's own name of a column: any printable text, since files are not ours.
 SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+# Kafka's own rule, but for names of nothing but dots.
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,248}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w.-]+|[^@\s]+@[^@\s]+)$")]
 MAX_FIELDS = 1600 // 2
 
@@ -108,13 +110,17 @@ class FieldPolicy(_Model):
 
 
 class SourcePolicy(_Model):
-    """Where a dataset's files are found in the landing folder, as glob patterns on the file's name.
+    """Where a dataset comes from: files in the landing folder, as glob patterns on the file's name, and a Kafka topic.
 
-    `position` names a field that the files do not have and the platform fills with `<file>:<record>`: the subject of a
-    table without identifiers, where every record is a person. Such files are landed whole, one task each.
+    A message of `topic` is one record, a JSON object like a line of the files. One whose header `schema_version` says
+    another version than the policy's goes to quarantine. `position` names a field that the files do not have and the
+    platform fills with `<file>:<record>`: the subject of a table without identifiers, where every record is a person.
+    Such files are landed whole, one task each.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
+    topic: TopicName | None = None
+    schema_version: str = Field(default="1", min_length=1)
     position: Name | None = None
 
 
@@ -214,6 +220,7 @@ class DatasetPolicy(_Model):
             )
         if self.partition_by and self.on_duplicate != "first":
             raise ValueError("on_duplicate: a partitioned dataset keeps the `first` record of a key; say so")
+        self._stream_appends()
         self._outputs_unique()
         self._raw_columns_unique()
         self._techniques_fit_types()
@@ -228,6 +235,20 @@ class DatasetPolicy(_Model):
             raise ValueError(f"{setting}: there is no field `{name}`; add it under fields or correct the name")
         if self.fields[name].type is not SourceType.STRING:
             raise ValueError(f"fields.{name}: the {setting} must be of type string")
+
+    def _stream_appends(self) -> None:
+        """What streams in is added to what stands, and never changes it."""
+        if self.source.topic is None:
+            return
+        if self.on_duplicate != "first":
+            raise ValueError("on_duplicate: a dataset with a topic keeps the `first` record of a key; say so")
+        if self.privacy_model is not None:
+            raise ValueError(
+                "privacy_model: counted over the whole table, which a topic adds to all the time; remove source.topic "
+                "or privacy_model"
+            )
+        if self.source.position is not None:
+            raise ValueError("source.position: messages have no place in a file; remove it or source.topic")
 
     def _outputs_unique(self) -> None:
         seen: dict[str, str] = {ANONYMIZED_AT: "(added by the platform)"}
@@ -407,6 +428,7 @@ class DatasetPolicy(_Model):
 
 
 ANONYMIZED_AT = "anonymized_at"
+WINDOW_START, IS_FINAL = "window_start", "is_final"
 LINE = "landing_line"
 # Columns that a raw table has whatever its policy says.
 RESERVED = ("landing_order", "landed_at", "sealed")
@@ -467,6 +489,17 @@ class Join(_Model):
     columns: tuple[Name, ...] = Field(min_length=1)
 
 
+class WindowPolicy(_Model):
+    """Groups by time as well: windows of some minutes of `column`, as column `window_start`.
+
+    A window is final, in column `is_final`, when everything sent until `lateness_minutes` after its end has been read.
+    """
+
+    column: Name
+    minutes: int = Field(default=1, ge=1, le=1440)
+    lateness_minutes: int = Field(default=10, ge=0)
+
+
 class AggregatePolicy(_Model):
     """A table of the analytics zone: groups, measures, and the smallest group that may be shown."""
 
@@ -476,6 +509,7 @@ class AggregatePolicy(_Model):
     source: Name
     unit: Name
     minimum_group_size: int = Field(default=5, ge=2)
+    window: WindowPolicy | None = None
     join: Join | None = None
     derive: dict[Name, Span] = Field(default_factory=dict)
     dimensions: dict[Name, Dimension] = Field(min_length=1)
@@ -492,10 +526,26 @@ class AggregatePolicy(_Model):
         for name, measure in self.measures.items():
             if measure.kind == "count_distinct" and measure.column != self.unit:
                 raise ValueError(f"measures.{name}: `count_distinct` counts people; its column must be the unit")
+        self._windows_count()
         clash = set(self.dimensions) & set(self.measures)
         if clash:
             raise ValueError(f"measures.{min(clash)}: a dimension has this name already")
         return self
+
+    def _windows_count(self) -> None:
+        """What can be counted anew, window by window, each time something arrives."""
+        if self.window is None:
+            return
+        if self.join or self.derive:
+            raise ValueError("window: windows are made of one table alone; remove `join` and `derive`")
+        if any(dimension.truncate or dimension.required for dimension in self.dimensions.values()):
+            raise ValueError("window: dimensions have neither `truncate` nor `required`; every row is in a window")
+        for name, measure in self.measures.items():
+            if measure.kind not in ("count", "count_distinct") or measure.where:
+                raise ValueError(f"measures.{name}: windows have `count` and `count_distinct` only, without `where`")
+        taken = {WINDOW_START, IS_FINAL} & {*self.dimensions, *self.measures}
+        if taken:
+            raise ValueError(f"window: the platform adds a column `{min(taken)}`; name yours otherwise")
 
 
 _SAFE_NAME = re.compile(r"^[a-z][a-z0-9]*([A-Z_][A-Za-z0-9_]*)?$")

@@ -43,11 +43,17 @@ class ZoneSplit:
 def zone_splits(
     connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
 ) -> list[ZoneSplit]:
-    """Splits of the given partitions: one task a processor, as each hashes the tables it joins; more when large."""
+    """Splits of the given partitions, see `relation_splits`."""
+    return relation_splits(
+        connection, table.zone, [partition_name(table, partition) for partition in partitions], parallelism=parallelism
+    )
+
+
+def relation_splits(connection: Connection, schema: str, names: Sequence[str], *, parallelism: int) -> list[ZoneSplit]:
+    """Splits of the given relations: one task a processor, as each hashes the tables it joins; more when large."""
     relations = []
-    for partition in partitions:
-        name = partition_name(table, partition)
-        row = connection.execute("SELECT pg_relation_size(to_regclass(%s))", [f'"{table.zone}"."{name}"']).fetchone()
+    for name in names:
+        row = connection.execute("SELECT pg_relation_size(to_regclass(%s))", [f'"{schema}"."{name}"']).fetchone()
         relations.append((name, (row[0] if row and row[0] else 0) // _BLOCK))
     blocks = sum(count for _, count in relations)
     size = max(1024, min(_SPLIT_BYTES // _BLOCK, -(-blocks // parallelism)))
@@ -57,7 +63,7 @@ def zone_splits(
         for piece in range(pieces):
             first, end = count * piece // pieces, count * (piece + 1) // pieces
             # The last range is open: a table cannot grow under a reader of a released partition, but be safe.
-            splits.append(ZoneSplit(len(splits), table.zone, name, first, end if piece + 1 < pieces else 2**31 - 1))
+            splits.append(ZoneSplit(len(splits), schema, name, first, end if piece + 1 < pieces else 2**31 - 1))
     return splits
 
 
