@@ -12,7 +12,14 @@ from privacy_platform.engine.aggregate import PEOPLE, ROWS, aggregate, counted_m
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.zone import SPARK_TYPES, ZoneSplit, read_columns, zone_splits
+from privacy_platform.engine.sources.zone import (
+    SPARK_TYPES,
+    ZoneSplit,
+    enter_snapshot,
+    read_columns,
+    snapshot,
+    zone_splits,
+)
 from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors, read_stage
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
@@ -51,14 +58,16 @@ def release_aggregate(
         for name in (PEOPLE, *map(people_of, counted_measures(policy)))
     )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
-    with releasing(table) as connection:
+    # What streams in while the tasks read must be in all that they read, or in nothing of it.
+    with releasing(table) as connection, snapshot() as seen:
         for source in sources:
             if not table_columns(connection, source.zone, source.name):
                 raise UpstreamMissingError(f"{table.name} is made from {source.name}: materialize {source.name} first.")
         release = Release(table, (WHOLE,), hidden=hidden)
         open_staging(connection, release)
         pinned = pin(connection, {source: partitions(connection, source) for source in sources})
-        frames = [_frame(spark(), connection, source, _used(policy, source)) for source in sources]
+        frames = [_frame(spark(), connection, source, _used(policy, source), seen) for source in sources]
+        enter_snapshot(connection, seen)
         read = {source: count_rows(connection, source.zone, source.name) for source in sources}
         connection.commit()
         groups = aggregate(policy, frames[0], frames[1] if policy.join else None)
@@ -136,14 +145,16 @@ def _used(policy: AggregatePolicy, source: Table) -> list[str]:
     return [column.name for column in source.columns if column.name in names]
 
 
-def _frame(spark: SparkSession, connection: Connection, source: Table, names: list[str]) -> DataFrame:
+def _frame(spark: SparkSession, connection: Connection, source: Table, names: list[str], seen: str) -> DataFrame:
     splits = zone_splits(connection, source, partitions(connection, source), parallelism=parallelism())
     schema = ", ".join(f"`{name}` {SPARK_TYPES[source.column(name).type]}" for name in names)
-    return read_stage(spark, splits, partial(_read, names), schema) if splits else spark.createDataFrame([], schema)
+    return (
+        read_stage(spark, splits, partial(_read, names, seen), schema) if splits else spark.createDataFrame([], schema)
+    )
 
 
-def _read(names: list[str], split: ZoneSplit) -> Iterator[pa.RecordBatch]:
-    return read_columns(split, names)
+def _read(names: list[str], seen: str, split: ZoneSplit) -> Iterator[pa.RecordBatch]:
+    return read_columns(split, names, seen=seen)
 
 
 def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Statistics:

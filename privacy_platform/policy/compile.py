@@ -105,7 +105,7 @@ def anonymized_table(policy: DatasetPolicy) -> Table:
     columns.append(Column(ANONYMIZED_AT, ColumnType.TIMESTAMP, "When this release was computed.", nullable=False))
     key = outputs[policy.key]
     partition = outputs[policy.partition_by.field] if policy.partition_by else None
-    indexes = () if key == policy.token_column else ((policy.token_column,),)
+    indexes: tuple[tuple[str, ...], ...] = () if key == policy.token_column else ((policy.token_column,),)
     # Windows are made anew from the rows of their minutes.
     indexes += ((partition,),) if partition and policy.source.topic else ()
     return Table(

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import polars as pl
 from kafka import TopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from psycopg import Connection
 
@@ -28,15 +28,24 @@ from privacy_platform.warehouse.offsets import OffsetRange, offsets
 
 MAX_MESSAGE_BYTES = 2**20
 SCHEMA_HEADER = "schema_version"
-_BATCH_RECORDS, _BATCH_BYTES = 50_000, 24 * 2**20
+_BATCH_RECORDS, _BATCH_BYTES, _POLL_RECORDS = 50_000, 24 * 2**20, 10_000
 _SILENCE_SECONDS = 30.0
 _FETCH = {
     "auto_offset_reset": "none",
-    "max_poll_records": 10_000,
+    # How long to wait before looking whether the broker has answered; a tenth of a second would be most of a batch.
+    "retry_backoff_ms": 10,
     "max_partition_fetch_bytes": 8 * 2**20,
     "fetch_max_bytes": 32 * 2**20,
-    "fetch_max_wait_ms": 100,
+    "fetch_max_wait_ms": 20,
 }
+
+
+class Message(Protocol):
+    """What kafka-python gives for a message, as far as it is used."""
+
+    offset: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 class TopicError(PrivacyPlatformError):
@@ -140,7 +149,7 @@ def _shared(lags: Mapping[int, int], limit: int) -> dict[int, int]:
     return shares
 
 
-def _consumed(wanted: OffsetRange) -> Iterator[list[ConsumerRecord]]:
+def _consumed(wanted: OffsetRange) -> Iterator[list[Message]]:
     """The records of a range, some tens of thousands at a time."""
     partition = TopicPartition(wanted.topic, wanted.partition)
     name = f"{wanted.topic}[{wanted.partition}]"
@@ -149,10 +158,11 @@ def _consumed(wanted: OffsetRange) -> Iterator[list[ConsumerRecord]]:
             consumer.assign([partition])
             consumer.seek(partition, wanted.start)
             heard = time.monotonic()
-            records: list[ConsumerRecord] = []
+            records: list[Message] = []
             size = 0
             while consumer.position(partition) < wanted.end:
-                fetched = consumer.poll(timeout_ms=500).get(partition, [])
+                left = wanted.end - consumer.position(partition)
+                fetched = consumer.poll(timeout_ms=500, max_records=min(left, _POLL_RECORDS)).get(partition, [])
                 if fetched:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _SILENCE_SECONDS:
@@ -174,7 +184,7 @@ def _consumed(wanted: OffsetRange) -> Iterator[list[ConsumerRecord]]:
 
 
 def batch_of(
-    records: Sequence[ConsumerRecord], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
+    records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
 ) -> Batch:
     """Records of a split as a batch: one parse for all that can be a record at all."""
     bad: list[tuple[int, str, bytes]] = []
@@ -203,7 +213,7 @@ def batch_of(
     return Batch(rows, pl.concat([rejects, unread, mistyped]), len(records))
 
 
-def _fault(record: ConsumerRecord, version: str) -> str | None:
+def _fault(record: Message, version: str) -> str | None:
     """Why a message cannot be a record, whatever its JSON says."""
     if record.value is None:
         return "no value (a tombstone)"

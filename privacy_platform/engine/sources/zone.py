@@ -1,13 +1,15 @@
 """A table of a zone as a source: ranges of physical blocks, read by ADBC as Arrow batches."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import LiteralString, cast
 
 import pyarrow as pa
 from psycopg import Connection
 
 from privacy_platform.policy.tables import ColumnType, Partition, Table
-from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.connection import Role, adbc, connect
 from privacy_platform.warehouse.tables import partition_name
 
 _BLOCK = 8192
@@ -67,16 +69,41 @@ def relation_splits(connection: Connection, schema: str, names: Sequence[str], *
     return splits
 
 
-def read_query(query: str) -> Iterator[pa.RecordBatch]:
-    """The batches of a query as the pipeline role."""
+@contextmanager
+def snapshot() -> Iterator[str]:
+    """What stands now, for tasks to read whatever is added meanwhile: a name for `read_query`, good within the block."""
+    with closing(connect(Role.PIPELINE)) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # It stays open for as long as the tasks read.
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
+        row = connection.execute("SELECT pg_export_snapshot()").fetchone()
+        yield str(row[0]) if row else ""
+
+
+def enter_snapshot(connection: Connection, seen: str) -> None:
+    """See in the next transaction of `connection` what the snapshot sees, until it ends."""
+    connection.commit()
+    for statement in _entering(seen):
+        connection.execute(statement)
+
+
+def _entering(seen: str) -> tuple[LiteralString, LiteralString]:
+    name = cast(LiteralString, seen)  # the server's own word
+    return "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", f"SET TRANSACTION SNAPSHOT '{name}'"
+
+
+def read_query(query: str, *, seen: str | None = None) -> Iterator[pa.RecordBatch]:
+    """The batches of a query as the pipeline role; `seen` is the snapshot to read."""
     with adbc(Role.PIPELINE) as connection, connection.cursor() as cursor:
+        for statement in _entering(seen) if seen is not None else ():
+            cursor.execute(statement)
         # The vault of a million subjects is hashed in memory for a join; spilled, the raw rows would be written again.
         cursor.execute(f"SET work_mem = '{_WORK_MEMORY}'")
         cursor.execute(query)
         yield from cursor.fetch_record_batch()
 
 
-def read_columns(split: ZoneSplit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The given columns of a split."""
+def read_columns(split: ZoneSplit, columns: Sequence[str], *, seen: str | None = None) -> Iterator[pa.RecordBatch]:
+    """The given columns of a split; `seen` as in `read_query`."""
     names = ", ".join(f'r."{name}"' for name in columns)
-    return read_query(f'SELECT {names} FROM "{split.schema}"."{split.relation}" r WHERE {split.where}')
+    return read_query(f'SELECT {names} FROM "{split.schema}"."{split.relation}" r WHERE {split.where}', seen=seen)
