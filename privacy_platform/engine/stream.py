@@ -34,9 +34,7 @@ def streamed_policy(policies: PolicySet, dataset: str) -> DatasetPolicy:
     policy = policies.datasets.get(dataset)
     if policy is None or policy.source.topic is None:
         names = ", ".join(name for name, each in policies.datasets.items() if each.source.topic) or "none"
-        raise NotStreamedError(
-            f"{dataset} is no dataset with a topic (source.topic of its policy); there are: {names}."
-        )
+        raise NotStreamedError(f"{dataset} has no topic (source.topic of its policy); these have one: {names}.")
     return policy
 
 

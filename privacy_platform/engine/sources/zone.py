@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import LiteralString, cast
 
 import pyarrow as pa
 from psycopg import Connection
@@ -71,7 +70,7 @@ def relation_splits(connection: Connection, schema: str, names: Sequence[str], *
 
 @contextmanager
 def snapshot() -> Iterator[str]:
-    """What stands now, for tasks to read whatever is added meanwhile: a name for `read_query`, good within the block."""
+    """What stands now, whatever is added meanwhile: a name that `read_query` takes, good within the block."""
     with closing(connect(Role.PIPELINE)) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # It stays open for as long as the tasks read.
@@ -84,12 +83,11 @@ def enter_snapshot(connection: Connection, seen: str) -> None:
     """See in the next transaction of `connection` what the snapshot sees, until it ends."""
     connection.commit()
     for statement in _entering(seen):
-        connection.execute(statement)
+        connection.execute(statement.encode())
 
 
-def _entering(seen: str) -> tuple[LiteralString, LiteralString]:
-    name = cast(LiteralString, seen)  # the server's own word
-    return "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", f"SET TRANSACTION SNAPSHOT '{name}'"
+def _entering(seen: str) -> tuple[str, str]:
+    return "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", f"SET TRANSACTION SNAPSHOT '{seen}'"
 
 
 def read_query(query: str, *, seen: str | None = None) -> Iterator[pa.RecordBatch]:
