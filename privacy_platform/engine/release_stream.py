@@ -29,7 +29,7 @@ from privacy_platform.engine.gate import (
 from privacy_platform.engine.land import LandTask
 from privacy_platform.engine.release_anonymized import anonymized_checks, arrows, is_behind, require_upstream
 from privacy_platform.engine.release_raw import drop_repeats, drop_standing, raw_checks
-from privacy_platform.engine.release_windows import known_until, window_checks, windows_lineage, windows_release
+from privacy_platform.engine.release_windows import NEVER, window_checks, windows_lineage, windows_release
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.topic import Backlog, backlog, topic_splits
 from privacy_platform.engine.sources.zone import relation_splits
@@ -45,7 +45,7 @@ from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.append import analyze, append, appending, require_appendable
 from privacy_platform.warehouse.checks import CheckOutcome, raw_pii_check
-from privacy_platform.warehouse.offsets import OffsetRange, advance, complete
+from privacy_platform.warehouse.offsets import OffsetRange, advance, complete, complete_until
 from privacy_platform.warehouse.release import STAGING, Release, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
 from privacy_platform.warehouse.views import ensure_views
@@ -125,14 +125,14 @@ def release_batch(
             return None
         for table in (raw, shown, *tables.values()):
             require_appendable(connection, table)
-        until = known_until(connection, topic)
+        until = complete_until(connection, topic)
         landed = _land(connection, spark, policy, run, left)
         anonymized = _anonymize(connection, spark, policy, policies, run, landed)
         counted = [
             _count(connection, aggregate, tables[name], shown, run, anonymized, left.seen_at if left.ends else until)
             for name, aggregate in windowed.items()
         ]
-        late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values())
+        late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
         reports = _publish(connection, run, left, [landed, anonymized, *counted], list(windowed.values()))
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
 
@@ -213,14 +213,14 @@ def _count(
     source: Table,
     run: Run,
     added: _Staged,
-    until: datetime,
+    until: datetime | None,
 ) -> _Staged:
     """Stage the windows that the anonymized records touch."""
     release = windows_release(table)
     open_staging(connection, release)
     touched = touched_windows(connection, policy, added.release)
     counted, small = stage_windows(
-        connection, release, policy, source, complete_until=until, added=added.release, touched=touched
+        connection, release, policy, source, complete_until=until or NEVER, added=added.release, touched=touched
     )
     checks = window_checks(connection, release, policy, counted, small)
     _require(connection, table, run, policy.aggregate, checks)

@@ -18,10 +18,12 @@ from privacy_platform.warehouse.checks import (
     reconciliation_check,
     schema_check,
 )
-from privacy_platform.warehouse.offsets import complete_until
+from privacy_platform.warehouse.offsets import complete_until, offsets
 from privacy_platform.warehouse.release import STAGING, Release, exclusive, indexing, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
 from privacy_platform.warehouse.windows import PEOPLE, ROWS, stage_windows, sum_of
+
+NEVER = datetime(1, 1, 2, tzinfo=UTC)
 
 
 def release_windows(policy: AggregatePolicy, policies: PolicySet, run: Run) -> ReleaseReport:
@@ -70,9 +72,9 @@ def windows_release(table: Table) -> Release:
 
 
 def known_until(connection: Connection, topic: str | None) -> datetime:
-    """The time up to which everything that was sent has been read; of what nobody streams, now."""
+    """The time up to which everything that was sent has been read; of what nobody has streamed, now."""
     found = complete_until(connection, topic) if topic else None
-    return found or datetime.now(UTC)
+    return found or (NEVER if topic and offsets(connection, topic) else datetime.now(UTC))
 
 
 def window_checks(
