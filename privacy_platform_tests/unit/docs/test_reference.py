@@ -70,6 +70,7 @@ MODELS: list[tuple[type[BaseModel], str]] = [
     (model.PrivacyModel, "privacy_model."),
     (model.SensitivePolicy, ""),
     (model.AggregatePolicy, ""),
+    (model.WindowPolicy, "window."),
     (model.Join, "join."),
     (model.Dimension, ""),
     (model.Measure, ""),
