@@ -14,18 +14,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as RichTable
 
 from privacy_platform import settings
+from privacy_platform.console import Json, command, err, out, show_json, show_table
 from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.kafka_cli import kafka_app, produce_app
 from privacy_platform.warehouse.connection import Role
 
 app = typer.Typer(
@@ -45,13 +44,8 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 app.add_typer(audit_app, name="audit")
-
-# Output that is not to a terminal is read by programs or kept in logs: never fold it to 80 columns.
-out = Console() if sys.stdout.isatty() else Console(width=160)
-err = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-P = ParamSpec("P")
-R = TypeVar("R")
+app.add_typer(kafka_app, name="kafka")
+app.add_typer(produce_app)
 
 
 class OutputFormat(StrEnum):
@@ -60,42 +54,6 @@ class OutputFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
-
-
-def command(group: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command whose platform errors end in a line on stderr and exit code 1, never in a traceback."""
-
-    def register(function: Callable[P, R]) -> Callable[P, R]:
-        @group.command(name)
-        @wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return function(*args, **kwargs)
-            except PrivacyPlatformError as error:
-                message = str(error)
-            except OSError as error:
-                message = f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
-            err.print(f"[bold red]Error:[/] {escape(message)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(1)
-
-        return guarded
-
-    return register
-
-
-def show_json(value: object) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
-
-
-def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; columns that start with `#` are right-aligned."""
-    table = RichTable(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
 
 
 @contextmanager
@@ -291,13 +249,19 @@ def _program() -> str:
 
 
 @command(app, "up")
-def up(port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1.")] = 3000) -> None:
+def up(
+    port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1.")] = 3000,
+    kafka: Annotated[bool, typer.Option("--kafka", help="Start the embedded Kafka broker, too.")] = False,
+) -> None:
     """Start PostgreSQL, Dagster's web server and its daemon; Ctrl-C ends the latter two."""
     from privacy_platform.defs.instance import open_instance
     from privacy_platform.defs.runs import fail_abandoned_runs
+    from privacy_platform.streaming import broker, topics
     from privacy_platform.vault.keyring import ensure_keyring
 
     ensure_keyring()
+    if kafka:
+        topics.ensure_topic(broker.start(settings.home()).client)
     settings.landing().mkdir(parents=True, exist_ok=True, mode=0o700)
     with open_instance() as instance:
         fail_abandoned_runs(instance)
@@ -329,11 +293,14 @@ def up(port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0
 
 @command(app, "down")
 def down() -> None:
-    """Stop the embedded PostgreSQL; data and keys stay."""
+    """Stop the embedded PostgreSQL and the embedded Kafka; data and keys stay."""
+    from privacy_platform.streaming import broker
     from privacy_platform.warehouse import embedded
 
     stopped = embedded.stop(settings.home())
     out.print("PostgreSQL has stopped." if stopped else "PostgreSQL was not running.")
+    if broker.stop(settings.home()):
+        out.print("Kafka has stopped.")
 
 
 @command(app, "env")

@@ -1,6 +1,6 @@
 """Topics: made when they are missing, and how far each of their partitions reaches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -40,6 +40,23 @@ def ensure_topic(cluster: ClientSettings, name: str = USER_EVENTS, *, partitions
         admin.wait_for_topics([name], timeout_ms=_WAIT_MS)
     except KafkaError as error:
         raise StreamingError(f"The topic {name} cannot be made ready ({type(error).__name__}).") from None
+    finally:
+        admin.close()
+
+
+def names(cluster: ClientSettings) -> Sequence[str]:
+    """The topics there are, Kafka's own left out.
+
+    Raises:
+        StreamingError: the cluster cannot be reached.
+    """
+    from kafka.errors import KafkaError
+
+    admin = cluster.admin()
+    try:
+        return sorted(name for name in admin.list_topics() if not name.startswith("__"))
+    except KafkaError as error:
+        raise StreamingError(f"The topics cannot be had ({type(error).__name__}).") from None
     finally:
         admin.close()
 
