@@ -105,7 +105,7 @@ class Stream:
 
     def quarantined(self, stage: str = "landing") -> list[tuple[Any, ...]]:
         return query(
-            "SELECT source, position, error FROM raw.quarantine WHERE dataset = %s AND stage = %s ORDER BY source, position",
+            "SELECT source, position, error FROM raw.quarantine WHERE dataset = %s AND stage = %s ORDER BY 1, position",
             self.visits.dataset,
             stage,
         )
