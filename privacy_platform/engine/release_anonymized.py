@@ -88,7 +88,7 @@ def release_anonymized(
         if not static.passed:  # nothing is even computed under a policy that publishes a personal value
             refuse(connection, table, run, policy.dataset, [static])
         upstream = (raw, *((raw_table(reference), anonymized_table(reference)) if reference else ()))
-        _require(connection, table, upstream)
+        require_upstream(connection, table, upstream)
         standing = standing_partitions(connection, raw, selected)
         emptied = sorted(set(standing_partitions(connection, table, selected)) - set(standing))
         if not standing and not emptied:
@@ -104,7 +104,7 @@ def release_anonymized(
         joined = upstream[1:]
         pinned = pin(connection, {raw: standing} | {other: partitions(connection, other) for other in joined})
         # After pinning: what is released from now on is noticed in the end.
-        behind = reference is not None and _is_behind(connection, reference)
+        behind = reference is not None and is_behind(connection, reference)
         looked_up = {other: count_rows(connection, other.zone, other.name) for other in joined}
         splits = zone_splits(connection, raw, standing, parallelism=parallelism())
         connection.commit()
@@ -121,14 +121,12 @@ def release_anonymized(
         filled = staged_partitions(connection, release)
         emptied = sorted({*emptied, *(set(standing) - set(filled))})
         with indexing(release, filled):
-            checks = _checks(connection, policy, release, statistics, reference)
+            checks = anonymized_checks(connection, policy, release, statistics, reference)
             record = anonymity_record(connection, policy, release, run, found, checks) if found else None
             connection.commit()
         publication = Publication(
             dataset=policy.dataset,
-            lineage=tuple(
-                _arrows(policy, release, run, {raw: statistics["read"]} | looked_up, statistics["published"])
-            ),
+            lineage=tuple(arrows(policy, release, run, {raw: statistics["read"]} | looked_up, statistics["published"])),
             quarantine_stage="anonymizing",
             quarantine_sources=tuple(f"raw.{partition_name(raw, partition)}" for partition in standing),
             keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
@@ -149,7 +147,12 @@ def release_anonymized(
         )
 
 
-def _require(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:
+def require_upstream(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:
+    """See that the tables that `table` is made from stand, as their policies say.
+
+    Raises:
+        UpstreamMissingError: one does not.
+    """
     for source in upstream:
         standing = dict(table_columns(connection, source.zone, source.name))
         if not standing:
@@ -162,7 +165,7 @@ def _require(connection: Connection, table: Table, upstream: Sequence[Table]) ->
             )
 
 
-def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
+def is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
     """Whether the subjects referred to have landed since they were anonymized last."""
     landed, shown = (
         lineage.entries(connection, target=table.qualified, limit=1)
@@ -171,7 +174,7 @@ def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
     return bool(landed) and (not shown or landed[0].lineage_id > shown[0].lineage_id)
 
 
-def _arrows(
+def arrows(
     policy: DatasetPolicy, release: Release, run: Run, read: Mapping[Table, int], written: int
 ) -> Iterator[LineageRecord]:
     """An arrow from every table read, with its rows: columns come from the raw one, the others say which rows."""
@@ -212,13 +215,14 @@ def _referred(policy: DatasetPolicy, reference: DatasetPolicy | None) -> Table |
     return anonymized_table(reference) if reference and quarantining else None
 
 
-def _checks(
+def anonymized_checks(
     connection: Connection,
     policy: DatasetPolicy,
     release: Release,
     statistics: Statistics,
     reference: DatasetPolicy | None,
 ) -> list[CheckOutcome]:
+    """The checks of a staged anonymized table; adds `published` to the statistics."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="anonymity") as pool:
         # Beside the others: with the keys that are built meanwhile there is work for two processors to the end.
         anonymous = pool.submit(_anonymous, policy, release, statistics["suppressed_for_k"])

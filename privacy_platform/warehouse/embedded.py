@@ -32,7 +32,8 @@ from typing import Any
 import psutil
 
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.warehouse.credentials import credentials_file, exclusive, obtain_passwords
+from privacy_platform.locks import exclusive
+from privacy_platform.warehouse.credentials import credentials_file, obtain_passwords
 
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
@@ -106,7 +107,8 @@ def start(home: Path, *, seconds: float = 60.0) -> EmbeddedServer:
 
     Raises:
         EmbeddedServerError: the server cannot be prepared or started; the message says what to do.
-        CredentialsError: the home is locked or its passwords cannot be read.
+        LockError: another process has held the lock of the home for too long.
+        CredentialsError: its passwords cannot be read.
     """
     home = home.expanduser().resolve()
     _bound_log(home)
