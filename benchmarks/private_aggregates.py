@@ -55,13 +55,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file too")
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     facts = machine(PACKAGES)
     with tempfile.TemporaryDirectory(prefix="privacy-platform-") as name, private_home(Path(name)):
         spark = spark_session()
         policies = _policies()
-        _anonymize(spark, policies, options.users, options.events, Path(name) / "landing")
+        _anonymize(spark, policies, options, Path(name) / "landing")
         timings, ratio = _timed(spark, policies, options.events, options.runs)
         errors = _errors(policies.aggregates[TABLE])
         spark.stop()
@@ -84,8 +85,10 @@ def _policies() -> PolicySet:
     return PolicySet(policies.datasets | {"users": users}, policies.aggregates)
 
 
-def _anonymize(spark: SparkSession, policies: PolicySet, users: int, events: int, folder: Path) -> None:
-    report = generate(users=users, events=events, out=folder, seed=1, format="parquet")
+def _anonymize(spark: SparkSession, policies: PolicySet, options: argparse.Namespace, folder: Path) -> None:
+    report = generate(
+        users=options.users, events=options.events, days=options.days, out=folder, seed=1, format="parquet"
+    )
     for name in ("users", "events"):
         policy = policies.datasets[name]
         files = [made.path for made in report.files if made.dataset == name]
