@@ -1,8 +1,9 @@
 """Contribution bounding in Spark SQL: the whole numbers that a private aggregate adds noise to.
 
 Promise: a unit (a user, or a user on a day) is in at most `groups_per_unit` groups, with at most `rows_per_group` rows
-in each, and every row adds at most what its measure is clamped to. Which groups and rows stay depends on that unit's
-rows alone, so another unit's coming or going changes nothing for it: what sensitivity is reckoned from.
+in each and `rows_per_unit` in all, and every row adds at most what its measure is clamped to. Which groups and rows
+stay depends on that unit's rows alone, so another unit's coming or going changes nothing for it: what sensitivity is
+reckoned from.
 
 They are chosen by a hash that begins with the unit's token, a keyed one, over the columns in use: nobody outside can
 place rows first, the same data give the same choice, and rows alike in all these columns may stand for each other.
@@ -56,20 +57,20 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
         # Within the unit: a session of two people, or two days, must not carry one's doings into the other's figures.
         rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(*unit, span.by)))
     keys = [f"__{name}" for name in policy.dimensions]
-    rank = F.row_number().over(Window.partitionBy(policy.unit, *keys).orderBy(F.xxhash64(policy.unit, *used)))
-    rows = rows.withColumn("__rank", rank)
+    required = [F.col(f"__{n}").isNotNull() for n, d in policy.dimensions.items() if d.required]
+    complete = reduce(lambda a, b: a & b, required, F.lit(True))
+    # Groups in the order of their keys that are found in the data: bounding these bounds a run of groups.
+    found = F.xxhash64(policy.unit, *(f"__{name}" for name in found_dimensions(policy)))
+    order = [complete.desc(), found, F.xxhash64(policy.unit, *keys)]
+    rows = _ranked(privacy, rows, unit, [policy.unit, *keys], order, F.xxhash64(policy.unit, *used))
     per_unit = rows.groupBy(policy.unit, *keys).agg(
         F.count(F.lit(1)).alias(ALL_ROWS),
-        _rows_where(F.col("__rank") <= privacy.rows_per_group).alias(ROWS),
+        _rows_where(F.col("__row_stays")).alias(ROWS),
         *(c for name, m in policy.measures.items() for c in _contributions(policy, privacy, name, m)),
     )
-    required = [F.col(f"__{n}").isNotNull() for n, d in policy.dimensions.items() if d.required]
-    per_unit = per_unit.withColumn(COMPLETE, reduce(lambda a, b: a & b, required, F.lit(True)))
-    # Groups in the order of their keys that are found in the data: bounding these bounds a run of groups.
-    found = [f"__{name}" for name in found_dimensions(policy)]
-    per_unit = per_unit.withColumn("__found", F.xxhash64(policy.unit, *found))
+    per_unit = per_unit.withColumn(COMPLETE, complete).withColumn("__found", found)
     first = [F.col(COMPLETE).desc(), F.col("__found")]
-    in_order = Window.partitionBy(*unit).orderBy(*first, F.xxhash64(policy.unit, *keys))
+    in_order = Window.partitionBy(*unit).orderBy(*order)
     stays = F.col(COMPLETE) & (F.row_number().over(in_order) <= privacy.groups_per_unit)
     if KEYS in {query.name for query in queries_of(policy)}:
         # A difference of a hash's values is a difference of keys: in order, a new one begins where it changes.
@@ -90,6 +91,18 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
     )
 
 
+def _ranked(
+    privacy: PrivacyPolicy, rows: DataFrame, unit: list[str], group: list[str], order: list[Column], row: Column
+) -> DataFrame:
+    """The rows with their rank within unit and group, and whether they stay within the bounds on rows."""
+    rows = rows.withColumn("__rank", F.row_number().over(Window.partitionBy(*group).orderBy(row)))
+    stays = F.col("__rank") <= privacy.rows_per_group
+    if privacy.rows_per_unit is not None:
+        so_far = Window.partitionBy(*unit).orderBy(*order, "__rank").rowsBetween(Window.unboundedPreceding, 0)
+        stays = stays & (F.sum(stays.cast("long")).over(so_far) <= privacy.rows_per_unit)
+    return rows.withColumn("__row_stays", stays)
+
+
 def _key(dimension: Dimension, known: Keys | None) -> Column:
     """A row's value of a dimension; what is not among the known keys is taken for missing."""
     if known is None or isinstance(known, LandedKeys):
@@ -106,7 +119,7 @@ def _contributions(policy: AggregatePolicy, privacy: PrivacyPolicy, name: str, m
     """What a unit adds to a measure's queries in one group."""
     if measure.kind == "ratio" or (measure.kind == "count_distinct" and not measure.where):
         return []  # made of other measures; the number of units itself
-    counts = condition(measure) & (F.col("__rank") <= privacy.rows(name))
+    counts = condition(measure) & F.col("__row_stays") & (F.col("__rank") <= privacy.rows(name))
     if measure.kind == "count":
         return [_rows_where(counts).alias(query_column(name))]
     if measure.kind == "count_distinct":
@@ -137,7 +150,7 @@ def _once(privacy: PrivacyPolicy, measure: Measure, name: str, value: Column) ->
         by.alias("by"),
         _steps((_cut(value, clamp) - clamp.middle) / clamp.half).alias("value"),
     )
-    counts = condition(measure) & (F.col("__rank") <= privacy.rows_per_group) & value.isNotNull()
+    counts = condition(measure) & F.col("__row_stays") & value.isNotNull()
     pairs = F.slice(F.array_sort(F.collect_set(F.when(counts, pair))), 1, privacy.rows(name))
     added = F.aggregate(pairs, F.lit(0).cast("long"), lambda total, each: total + each["value"])
     return [added.alias(query_column(name, "sum")), F.size(pairs).cast("long").alias(query_column(name, "count"))]

@@ -135,6 +135,7 @@ class PrivacyPolicy(PolicyModel):
     delta: float = Field(default=0.0, ge=0, le=1e-3)
     groups_per_unit: int = Field(ge=1, le=10_000)
     rows_per_group: int = Field(ge=1, le=100_000)
+    rows_per_unit: int | None = Field(default=None, ge=1, le=1_000_000)
     keys: Literal["private"] | dict[Name, KnownKeys] = "private"
     keys_per_unit: int | None = Field(default=None, ge=1, le=10_000)
     keys_share: float = Field(default=1.0, gt=0, le=1000)

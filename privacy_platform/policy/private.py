@@ -7,6 +7,8 @@ The vocabulary that `engine.bounding` computes by and `figures` reads by:
   clamp's half width / 2**20. So a sum of 2**42 rows still fits 64 bits.
 """
 
+from dataclasses import replace
+
 from privacy_platform.anonymization.dp.plan import Plan, Query, make_plan
 from privacy_platform.anonymization.dp.postprocess import Range
 from privacy_platform.policy.model import AggregatePolicy, Measure
@@ -112,27 +114,29 @@ def _queries(policy: AggregatePolicy, name: str, measure: Measure) -> list[Query
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
     rows, share = privacy.rows(name), privacy.of(name).share
+    every = privacy.rows_per_unit
 
-    def query(part: str, most: int, portion: float = 1.0, step: float = 1.0) -> Query:
-        column = query_column(name, part)
-        return Query(column, name, (column,), most, share * portion, step)
+    def query(part: str, each: int = 1, portion: float = 1.0, step: float = 1.0) -> Query:
+        """Of sums to which a row adds at most `each` steps."""
+        column, total = query_column(name, part), None if every is None else every * each
+        return Query(column, name, (column,), rows * each, share * portion, step, total=total)
 
     if measure.kind == "ratio":
         return []
     if measure.kind == "count":
-        return [query("", rows)]
+        return [query("")]
     if measure.kind == "count_distinct":
-        return [query("", 1)]
+        return [replace(query(""), most=1)]
     if measure.kind in ("histogram", "quantile"):
         columns = tuple(query_column(name, str(n + 1)) for n in range(len(bin_edges(policy, name)) - 1))
-        return [Query(query_column(name), name, columns, rows, share)]
+        return [Query(query_column(name), name, columns, rows, share, total=every)]
     clamp = clamp_of(privacy, name)
     if measure.kind == "sum":
         largest = max(abs(clamp.low), abs(clamp.high))
-        return [query("", rows * STEPS, step=largest / STEPS)]
+        return [query("", STEPS, step=largest / STEPS)]
     # Of a mean's noise the sum's weighs more: a count's is multiplied by how far the mean is from the middle.
-    means = [query("sum", rows * STEPS, 2 / 3, clamp.half / STEPS), query("count", rows, 1 / 3)]
+    means = [query("sum", STEPS, 2 / 3, clamp.half / STEPS), query("count", 1, 1 / 3)]
     if measure.kind == "mean":
         return means
-    squares = query("squares", rows * STEPS, 1 / 2, clamp.half**2 / 2 / STEPS)
-    return [squares, *(Query(q.name, q.measure, q.columns, q.most, q.share / 2, q.step) for q in means)]
+    squares = query("squares", STEPS, 1 / 2, clamp.half**2 / 2 / STEPS)
+    return [squares, *(replace(q, share=q.share / 2) for q in means)]

@@ -39,6 +39,7 @@ class Query:
         share: its part of epsilon in relation to the other queries'.
         step: what a difference of one is worth, in the measure's unit: 1 for counts, finer for sums in fixed point.
         groups: in how many vectors one unit can be; None for the release's bound on groups.
+        total: the largest L1 distance over all groups together, in steps; None when only the bounds above hold.
     """
 
     name: str
@@ -48,6 +49,16 @@ class Query:
     share: float
     step: float = 1.0
     groups: int | None = None
+    total: int | None = None
+
+    def l1(self, groups: int) -> int:
+        """By how much one unit changes all vectors together, in steps."""
+        every = (self.groups or groups) * self.most
+        return every if self.total is None else min(every, self.total)
+
+    def l2(self, groups: int) -> float:
+        """The same as Euclidean distance: no part is above `most`, so its square is within `most` times L1."""
+        return math.sqrt(self.most * self.l1(groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +156,7 @@ def _laplace(queries: Sequence[Query], epsilon: float, delta: float, groups: int
     total = math.fsum(query.share for query in queries)
     planned = {}
     for query in queries:
-        share, distance = epsilon * query.share / total, (query.groups or groups) * query.most
+        share, distance = epsilon * query.share / total, query.l1(groups)
         scale = laplace_scale(distance, share)
         planned[query.name] = _planned(query, groups, Mechanism.LAPLACE, scale, share, share**2 / 2)
     losses = [Loss.pure(q.epsilon or 0.0) for q in planned.values()]
@@ -160,7 +171,7 @@ def _gaussian(queries: Sequence[Query], epsilon: float, delta: float, groups: in
     planned = {}
     for query in queries:
         share = whole * query.share / total
-        scale = gaussian_scale(math.sqrt(query.groups or groups) * query.most, share)
+        scale = gaussian_scale(query.l2(groups), share)
         planned[query.name] = _planned(query, groups, Mechanism.GAUSSIAN, scale, None, share)
     loss = Loss.concentrated(math.fsum(q.rho for q in planned.values()), noise_delta)
     return _plan(Mechanism.GAUSSIAN, planned, loss, delta - noise_delta, groups, keys)
@@ -172,8 +183,7 @@ def _planned(
     error = float(quantile_95(mechanism, [np.array([scale])])[0])
     # Whole numbers are promised a whole number.
     promised = math.ceil(error) * query.step if query.step == 1 else error * query.step
-    bound = query.groups or groups
-    return PlannedQuery(query, bound * query.most, math.sqrt(bound) * query.most, scale, epsilon, rho, promised)
+    return PlannedQuery(query, query.l1(groups), query.l2(groups), scale, epsilon, rho, promised)
 
 
 def _plan(

@@ -111,7 +111,7 @@ def test_without_bounds_that_cut_the_figures_are_those_of_a_brute_force_computat
     found = answers(ready, wide, CALLS, MEMBERS)
     assert (found["_rows"] == found["_all_rows"]).all()
     # The plan of narrower bounds: with so wide ones the noise would leave nothing to say of means.
-    shown = figures(wide, plan_of(policy("dp_wide")), found)
+    shown = figures(wide, plan_of(policy("dp_wide", {"groups_per_unit": 1, "rows_per_group": 1})), found)
     rows = frame("anonymized.anonymized_dp_visits").with_columns(
         pl.col("at").dt.date().alias("day"), pl.col("page").fill_null("unknown")
     )
@@ -145,8 +145,9 @@ def test_without_bounds_that_cut_the_figures_are_those_of_a_brute_force_computat
         assert shown.sort(keys)[name].to_list() == pytest.approx(expected[name].to_list(), rel=1e-4), name
 
 
-def test_nobody_counts_for_more_than_the_bounds_allow(ready: World) -> None:
-    bounds = policy("dp_bounds", {"groups_per_unit": 2, "rows_per_group": 4})
+@pytest.mark.parametrize("in_all", [None, 5])
+def test_nobody_counts_for_more_than_the_bounds_allow(ready: World, in_all: int | None) -> None:
+    bounds = policy("dp_bounds", {"groups_per_unit": 2, "rows_per_group": 4, "rows_per_unit": in_all})
     with_hog = answers(ready, bounds, CALLS, MEMBERS)
     rows = frame("anonymized.anonymized_dp_visits")
     hog = rows.group_by("token").len().sort("len")["token"][-1]
@@ -175,10 +176,14 @@ def test_nobody_counts_for_more_than_the_bounds_allow(ready: World) -> None:
         )
         assert by_day["l1"].max() <= planned.l1, planned.query.name
         assert by_day["n"].max() <= 2, planned.query.name
+        assert (
+            max(both.select((pl.col(c) - pl.col(f"{c}_without")).abs().max()).item() for c in planned.query.columns)
+            <= planned.query.most
+        )
     assert query_columns
     # The bound bites: the hog changes as much as it may.
     visits = (both["_q_visits"] - both["_q_visits_without"]).sum()
-    assert 0 < visits <= 3 * 2 * 4
+    assert 0 < visits <= 3 * (in_all or 2 * 4)
 
 
 def test_a_run_again_picks_the_same_rows_and_shuffles_the_rows_once(ready: World) -> None:

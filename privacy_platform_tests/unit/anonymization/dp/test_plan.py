@@ -31,7 +31,11 @@ def test_the_loss_is_never_above_what_is_declared(count: int, groups: int, epsil
 
 def test_sensitivities_are_those_of_the_bounds() -> None:
     plan = make_plan(
-        [*queries(1, most=5), Query("once", "m", ("once",), 1, 1.0, groups=1)],
+        [
+            *queries(1, most=5),
+            Query("once", "m", ("once",), 1, 1.0, groups=1),
+            Query("some", "m", ("some",), 5, 1.0, total=20),
+        ],
         epsilon=1,
         delta=1e-6,
         groups=9,
@@ -39,6 +43,8 @@ def test_sensitivities_are_those_of_the_bounds() -> None:
     )
     assert (plan.queries["q0"].l1, plan.queries["q0"].l2) == (45, 15.0)
     assert (plan.queries["once"].l1, plan.queries["once"].l2) == (1, 1.0)
+    # Twenty rows in all are at worst in four groups of five.
+    assert (plan.queries["some"].l1, plan.queries["some"].l2) == (20, 10.0)
 
 
 def test_one_query_in_one_group_gets_laplace_noise_and_many_in_many_gaussian() -> None:
