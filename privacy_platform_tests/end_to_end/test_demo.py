@@ -66,7 +66,10 @@ def test_the_summary_tells_rows_seconds_and_checks(demo: Demo) -> None:
     assert summary["succeeded"] is True
     assert {name: table["zone"] for name, table in summary["tables"].items()} == TABLES
     for name, table in summary["tables"].items():
-        assert table["rows"] == demo.home.value(f"SELECT count(*) FROM {table['zone']}.{name}")
+        # What stands is the third run's; of private tables that is another release.
+        stands = demo.third_summary["tables"][name]["rows"]
+        assert stands == demo.home.value(f"SELECT count(*) FROM {table['zone']}.{name}")
+        assert table["rows"] == stands or table["zone"] == "analytics"
         # Of so few events no product is seen by so many people on the days together that it is shown.
         assert table["rows"] > 0 or name == "product_metrics"
         assert table["seconds"] > 0
