@@ -135,6 +135,7 @@ def test_looks_at_exact_figures_are_called_not_private_and_recorded(home: Home) 
     assert (entry["subject_table"], entry["details"]) == ("analytics.user_cohorts", {"read": "budget simulation"})
     reported = json.loads(run("report", "user_cohorts", "--json"))
     assert reported["private"] is False
+    assert reported["released_since"] == []
     again = home.json("budget", "report", "user_cohorts", "--last")
     assert again["measures"] == reported["measures"]
     assert {row["measure"] for row in again["measures"]} >= {"total_users", "total_revenue"}
