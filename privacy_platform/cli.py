@@ -24,6 +24,8 @@ from privacy_platform import settings
 from privacy_platform.budget_cli import budget_app
 from privacy_platform.console import Json, command, err, out, show_json, show_table
 from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.kafka_cli import kafka_app, produce_app
+from privacy_platform.stream_cli import stream_app
 from privacy_platform.warehouse.connection import Role
 
 app = typer.Typer(
@@ -44,6 +46,9 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 app.add_typer(audit_app, name="audit")
 app.add_typer(budget_app, name="budget")
+app.add_typer(kafka_app, name="kafka")
+app.add_typer(produce_app)
+app.add_typer(stream_app)
 
 
 class OutputFormat(StrEnum):
@@ -247,13 +252,19 @@ def _program() -> str:
 
 
 @command(app, "up")
-def up(port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1.")] = 3000) -> None:
+def up(
+    port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1.")] = 3000,
+    kafka: Annotated[bool, typer.Option("--kafka", help="Start the embedded Kafka broker, too.")] = False,
+) -> None:
     """Start PostgreSQL, Dagster's web server and its daemon; Ctrl-C ends the latter two."""
     from privacy_platform.defs.instance import open_instance
     from privacy_platform.defs.runs import fail_abandoned_runs
+    from privacy_platform.streaming import broker, topics
     from privacy_platform.vault.keyring import ensure_keyring
 
     ensure_keyring()
+    if kafka:
+        topics.ensure_topic(broker.start(settings.home()).client)
     settings.landing().mkdir(parents=True, exist_ok=True, mode=0o700)
     with open_instance() as instance:
         fail_abandoned_runs(instance)
@@ -285,11 +296,14 @@ def up(port: Annotated[int, typer.Option(help="Port of the web server on 127.0.0
 
 @command(app, "down")
 def down() -> None:
-    """Stop the embedded PostgreSQL; data and keys stay."""
+    """Stop the embedded PostgreSQL and the embedded Kafka; data and keys stay."""
+    from privacy_platform.streaming import broker
     from privacy_platform.warehouse import embedded
 
     stopped = embedded.stop(settings.home())
     out.print("PostgreSQL has stopped." if stopped else "PostgreSQL was not running.")
+    if broker.stop(settings.home()):
+        out.print("Kafka has stopped.")
 
 
 @command(app, "env")
@@ -499,9 +513,9 @@ def keys_init() -> None:
 def keys_rotate() -> None:
     """Add a version that seals data subjects seen from now on; tokens and keyed hashes keep joining."""
     from privacy_platform.governance.audit import AuditAction, AuditEntry, record
+    from privacy_platform.locks import exclusive
     from privacy_platform.vault.keyring import KEYRING_VARIABLE, load_keyring, save_keyring
     from privacy_platform.warehouse.connection import connect
-    from privacy_platform.warehouse.credentials import exclusive
     from privacy_platform.warehouse.migrations import ensure_warehouse
 
     ensure_warehouse()

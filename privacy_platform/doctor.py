@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from privacy_platform import settings
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.load import load_policies
+from privacy_platform.streaming import broker
+from privacy_platform.streaming.client import from_environment
+from privacy_platform.streaming.cluster import client_settings
+from privacy_platform.streaming.topics import names
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.migrations import ensure_warehouse
@@ -31,6 +35,7 @@ def examine() -> list[Finding]:
         ("policies", _policies),
         ("warehouse", _warehouse),
         ("landing folder", _landing),
+        ("Kafka", _kafka),
     ]
     return [_look(name, look) for name, look in looks]
 
@@ -70,6 +75,13 @@ def _warehouse() -> str:
     with connect(Role.PIPELINE) as connection:
         row = connection.execute("SHOW server_version").fetchone()
     return f"PostgreSQL {row[0] if row else '?'}"
+
+
+def _kafka() -> str:
+    if from_environment() is None and broker.status(settings.home()) is None:
+        return "not running, and needed for streams only: `privacy-platform kafka up`"
+    cluster = client_settings()
+    return f"{cluster.bootstrap_servers}, topics: {', '.join(names(cluster)) or 'none'}"
 
 
 def _landing() -> str:

@@ -1,10 +1,12 @@
-"""The tiers of the suite, kept apart by code, and the services they share: one PostgreSQL and one Spark session a run.
+"""The tiers of the suite, kept apart by code, and the services they share: PostgreSQL, Kafka and Spark.
 
 `unit/` needs nothing running, and a test there that asks for a service does not even get collected. `integration/` and
-`end_to_end/` share `warehouse_home`, `warehouse` and `spark`. In CI (variable `CI`) a skipped test is a failed one.
+`end_to_end/` share `warehouse_home`, `warehouse`, `kafka` and `spark`, one of each a run. In CI (variable `CI`) a
+skipped test is a failed one.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
@@ -16,10 +18,12 @@ import pytest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-SERVICES = frozenset({"warehouse_home", "warehouse", "spark"})
+    from privacy_platform.streaming.broker import Broker
+
+SERVICES = frozenset({"warehouse_home", "warehouse", "kafka", "spark"})
 TIERS = {
     "unit": "needs no service",
-    "integration": "needs PostgreSQL or Spark",
+    "integration": "needs PostgreSQL, Kafka or Spark",
     "end_to_end": "runs the platform as its users do",
 }
 _ROOT = Path(__file__).resolve().parent
@@ -78,16 +82,20 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def warehouse_home() -> Iterator[Path]:
     """A home of its own with the environment pointing at it; short, so that its socket lies inside."""
     from privacy_platform import settings
+    from privacy_platform.streaming import jars
+    from privacy_platform.streaming.client import VARIABLE_PREFIX
     from privacy_platform.vault.keyring import KEYRING_VARIABLE
     from privacy_platform.warehouse import embedded
     from privacy_platform.warehouse.connection import URL_VARIABLE
 
     home = Path(tempfile.mkdtemp(prefix="pp-"))
-    foreign = (URL_VARIABLE, KEYRING_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE)
+    foreign = (URL_VARIABLE, KEYRING_VARIABLE, VARIABLE_PREFIX, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE)
+    kept_jars = jars.folder()
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name.startswith(foreign)]:
             patch.delenv(variable)
         patch.setenv(settings.HOME_VARIABLE, str(home))
+        patch.setenv(jars.FOLDER_VARIABLE, str(kept_jars))
         try:
             yield home
         finally:
@@ -102,6 +110,27 @@ def warehouse(warehouse_home: Path) -> Path:
 
     ensure_warehouse()
     return warehouse_home
+
+
+@pytest.fixture(scope="session")
+def kafka(warehouse_home: Path) -> "Iterator[Broker]":
+    """The run's Kafka broker, which the environment's home points at. Topics are the tests' own."""
+    from privacy_platform.streaming import broker
+
+    try:
+        yield broker.start(warehouse_home)
+    finally:
+        broker.stop(warehouse_home)
+
+
+@pytest.fixture
+def topic(kafka: "Broker") -> str:
+    """A new topic of three partitions, for this test alone."""
+    from privacy_platform.streaming.topics import ensure_topic
+
+    name = f"user-events-{secrets.token_hex(4)}"
+    ensure_topic(kafka.client, name)
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -15,19 +15,20 @@ import dagster as dg
 from pydantic import Field
 
 from privacy_platform import settings
+from privacy_platform.defs.failures import RETRIES, discreet_failures
 from privacy_platform.defs.metadata import (
     check_results,
     check_specs,
     definition_metadata,
+    privacy_metadata,
     report_metadata,
     technique_table,
 )
 from privacy_platform.defs.resources import SparkResource, WarehouseResource
 from privacy_platform.engine import release_aggregate, release_anonymized, release_raw
-from privacy_platform.engine.gate import GateError, ReleaseReport, Run, WarehouseError
+from privacy_platform.engine.gate import GateError, ReleaseReport, Run
+from privacy_platform.engine.release_windows import release_windows
 from privacy_platform.engine.sources.files import landing_files
-from privacy_platform.engine.stage import StageError, place_of
-from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.compile import aggregate_table, anonymized_table, raw_table
 from privacy_platform.policy.load import InvalidPolicy, PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
@@ -36,9 +37,6 @@ from privacy_platform.policy.tables import WHOLE, Partition, Table, Zone
 KINDS = {"pyspark", "postgres"}
 SPARK_POOL = "spark"
 Outcome = dg.MaterializeResult[Any] | dg.AssetCheckResult
-# Only what may pass by itself is tried again: a lost connection, a lock held too long. A failed check never is.
-RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
-TRANSIENT = (WarehouseError, StageError)
 
 
 class LandingConfig(dg.Config):
@@ -162,19 +160,22 @@ def _aggregate_asset(
 ) -> dg.AssetsDefinition:
     table = tables[policy.aggregate]
     key = dg.AssetKey(table.name)
+    privacy = privacy_metadata(policy)
 
     def aggregate(
         context: dg.AssetExecutionContext, spark: SparkResource, warehouse: WarehouseResource
     ) -> Iterator[Outcome]:
         def release(run: Run) -> ReleaseReport:
             warehouse.ready()
+            if policy.window:
+                return release_windows(policy, policies, run)
             return release_aggregate.release_aggregate(spark.session, policy, policies, run)
 
-        yield from _released(context, key, release)
+        yield from _released(context, key, release, privacy)
 
     built: dg.AssetsDefinition = dg.asset(
         check_specs=check_specs(key, release_aggregate.check_names(policy)),
-        **_arguments(table, policy.owners, _digest(policy), tables, "aggregate"),
+        **_arguments(table, policy.owners, _digest(policy), tables, "aggregate", **privacy),
     )(aggregate)
     return built
 
@@ -210,7 +211,7 @@ def _arguments(
     digest: str,
     tables: Mapping[str, Table],
     pii: str,
-    **metadata: dg.MetadataValue,
+    **metadata: Any,
 ) -> dict[str, Any]:
     return {
         "key": table.name,
@@ -245,23 +246,15 @@ def _released(
     context: dg.AssetExecutionContext,
     key: dg.AssetKey,
     release: Callable[[Run], ReleaseReport],
-    metadata: Mapping[str, dg.MetadataValue] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Iterator[Outcome]:
     """Run a release and tell Dagster how it ended."""
-    try:
-        report = release(Run(context.run_id))
-    except GateError as error:
-        yield from check_results(key, error.checks)
-        raise dg.Failure(description=str(error), allow_retries=False) from None
-    except TRANSIENT as error:
-        raise dg.Failure(description=str(error)) from None
-    except PrivacyPlatformError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
-    except Exception as error:
-        # A library's own message can hold values of the data, and Dagster keeps messages for long.
-        where = place_of(error)
-        description = f"{key.to_user_string()} was not published: {where}. Please report it."
-        raise dg.Failure(description=description, allow_retries=False) from None
+    with discreet_failures(key.to_user_string()):
+        try:
+            report = release(Run(context.run_id))
+        except GateError as error:
+            yield from check_results(key, error.checks)
+            raise dg.Failure(description=str(error), allow_retries=False) from None
     for warning in report.warnings:
         context.log.warning(warning)
     yield dg.MaterializeResult(

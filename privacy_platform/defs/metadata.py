@@ -11,7 +11,9 @@ from privacy_platform.anonymization.risk.report import RiskReport
 from privacy_platform.engine.gate import ReleaseReport
 from privacy_platform.governance.anonymity import AnonymityRecord
 from privacy_platform.policy.compile import SEALED
-from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.policy.explanation import in_words, promised_errors
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
+from privacy_platform.policy.private import plan_of
 from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.checks import DESCRIPTIONS, CheckOutcome
 
@@ -74,6 +76,44 @@ def technique_table(policy: DatasetPolicy) -> dg.TableMetadataValue:
             for name, field in policy.fields.items()
         ]
     )
+
+
+def privacy_metadata(policy: AggregatePolicy) -> dict[str, Any]:
+    """What a private table hides and promises, settled before any data is read; nothing of an exact one."""
+    if not policy.is_private:
+        return {}
+    plan = plan_of(policy)
+    promised = promised_errors(policy, plan)
+    return {
+        "privacy": MetadataValue.md("\n".join(f"- {sentence}" for sentence in in_words(policy, plan))),
+        "privacy/epsilon": plan.loss.epsilon,
+        "privacy/delta": plan.loss.delta,
+        "privacy/noise": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "query": planned.query.name,
+                        "measure": planned.query.measure,
+                        "sensitivity (L1)": planned.l1 * planned.query.step,
+                        "scale": planned.unit_scale,
+                        "95 % error": planned.error_95,
+                    }
+                )
+                for planned in plan.queries.values()
+            ]
+        ),
+        "privacy/promised 95 % error": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "figure": figure,
+                        **{f"of {size:,} people": "-" if e is None else f"{e:.4g}" for size, e in errors.items()},
+                    }
+                )
+                for figure, errors in promised.items()
+            ]
+        ),
+    }
 
 
 def report_metadata(report: ReleaseReport) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def stage_anonymous(
         found = None
         if not records.counts.is_empty():
             found = anonymize(task.policy, records.counts, before.levels if before else None)
-        statistics = records.statistics + copy_recoded(records, task.release, found.recoder if found else NOTHING)
+        statistics = records.statistics + copy_recoded(records, found.recoder if found else NOTHING)
     # What the search has decided, and not what is missing: a record lost on the way is unaccounted for.
     statistics["suppressed_for_k"] = found.suppressed if found else 0
     return statistics, found

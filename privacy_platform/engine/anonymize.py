@@ -22,13 +22,14 @@ from privacy_platform.engine.sources.batch import TYPES
 from privacy_platform.engine.sources.zone import ZoneSplit, read_query
 from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.policy.anonymity import searched
-from privacy_platform.policy.compile import SEALED, anonymized_table
+from privacy_platform.policy.compile import SEALED, anonymized_table, raw_table
 from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy, SourceType
-from privacy_platform.policy.tables import ColumnType
+from privacy_platform.policy.tables import WHOLE, ColumnType
 from privacy_platform.vault.keyring import Keyring, load_keyring
 from privacy_platform.vault.sealing import SealError, data_keys, rekeyed, unseal
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
+from privacy_platform.warehouse.tables import partition_name
 
 _SALT, _VERSION, _KEY = "__salt", "__version", "__key"
 _KNOWN, _SHOWN, _SUBJECT = "__known", "__shown", "__subject"
@@ -87,7 +88,10 @@ class AnonymizeTask:
             f'v.salt AS "{_SALT}"',
             f'v.key_version AS "{_VERSION}"',
         ]
-        joins = [f'LEFT JOIN vault.subjects v ON v.user_token = r."{token}"']
+        # Every row of the vault has a salt. That the planner expects a third of them makes it hash the vault, whose
+        # rows are narrow, instead of the sealed records, where both have about as many rows.
+        vault = "SELECT user_token, salt, key_version FROM vault.subjects WHERE octet_length(salt) > 0"
+        joins = [f'LEFT JOIN ({vault}) v ON v.user_token = r."{token}"']
         if self.reference:
             other, key = self.reference.dataset, self.reference.token_column
             chosen += [f'k."{key}" IS NOT NULL AS "{_KNOWN}"', f'a."{key}" IS NOT NULL AS "{_SHOWN}"']
@@ -106,7 +110,7 @@ class AnonymizeTask:
         alive = self._alive(batch, keyring)
         statistics["erased"] += batch.height - alive.height
         kept, unknown = self._refer(alive, statistics)
-        quarantined = self._unknown(unknown, f"{split.schema}.{split.relation}")
+        quarantined = self._unknown(unknown)
         if kept.is_empty():
             return Part(pl.DataFrame(schema=anonymized_table(self.policy).schema()), quarantined, statistics)
         raw = opened(self.policy, kept)
@@ -148,12 +152,12 @@ class AnonymizeTask:
         statistics[reason] += batch.filter(pl.col(_KNOWN) & ~pl.col(_SHOWN)).height
         return batch.filter(shown), unknown
 
-    def _unknown(self, rows: pl.DataFrame, source: str) -> pl.DataFrame:
+    def _unknown(self, rows: pl.DataFrame) -> pl.DataFrame:
         reference = self.policy.references.dataset if self.policy.references else ""
         return rows.select(
             pl.lit(self.policy.dataset).alias("dataset"),
             pl.lit("anonymizing").alias("stage"),
-            pl.lit(source).alias("source"),
+            raw_partition_of(self.policy).alias("source"),
             record_of(self.policy).alias("position"),
             pl.lit(f"{self.policy.subject}: not a subject of {reference}").alias("error"),
             pl.lit(None, dtype=pl.Binary).alias("salt"),
@@ -175,6 +179,14 @@ def release_salt(connection: Any, release: Release) -> str:
 def record_of(policy: DatasetPolicy) -> pl.Expr:
     """The id a raw record is sealed under."""
     return pl.col(policy.token_column if policy.key == policy.subject else policy.key)
+
+
+def raw_partition_of(policy: DatasetPolicy) -> pl.Expr:
+    """The partition of the raw zone that a raw record is kept in."""
+    raw, rule = raw_table(policy), policy.partition_by
+    if rule is None:
+        return pl.lit(f"raw.{partition_name(raw, WHOLE)}")
+    return pl.format(f"raw.{raw.name}_{{}}", pl.col(rule.field).dt.strftime("%Y%m%d"))
 
 
 def opened(policy: DatasetPolicy, batch: pl.DataFrame) -> pl.DataFrame:
@@ -224,13 +236,16 @@ def _temporal(name: str, kind: SourceType) -> pl.Expr:
 def transformed(policy: DatasetPolicy, raw: pl.DataFrame, secrets: Secrets) -> pl.DataFrame:
     """The kernels of the policy on a batch of opened records: the published columns but the release's time.
 
-    Columns whose level a search picks hold the labels of their finest level, as text.
+    Columns whose level a search picks hold the labels of their finest level, as text. A token that the records carry
+    is not made again.
     """
     context = {name: pl.col(name) for name in raw.columns}
     types = {column.name: column.type for column in anonymized_table(policy).columns}
     undecided = searched(policy)
 
     def published(name: str, output: str) -> pl.Expr:
+        if name == policy.subject and output in raw.columns:
+            return pl.col(output)
         if output in undecided:
             hierarchy, levels = undecided[output]
             return hierarchy.generalize(pl.col(name), levels[0]).cast(pl.String)

@@ -7,7 +7,7 @@ transaction, or nothing is published, the staging tables are dropped and the fai
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,20 +95,22 @@ class Publication:
 
 
 @contextmanager
-def releasing(table: Table) -> Iterator[Connection]:
-    """A connection that holds the right to release `table`; staging tables never outlive the block."""
+def releasing(table: Table, *others: Table) -> Iterator[Connection]:
+    """A connection that holds the right to release `table` and others; staging tables never outlive the block."""
     connection = connect(Role.PIPELINE)
     try:
-        # The checks compare whole tables; spilled to disk they take twice as long.
-        connection.execute("SET work_mem = '128MB'")
-        with exclusive(table):
+        in_memory(connection)
+        with ExitStack() as held:
+            for each in (table, *others):
+                held.enter_context(exclusive(each))
             try:
                 yield connection
             finally:
                 if not connection.closed and not connection.broken:
                     connection.rollback()
-                    with suppress(psycopg.errors.LockNotAvailable):  # the next run of the table drops them
-                        drop_staging(connection, table)
+                    for each in (table, *others):
+                        with suppress(psycopg.errors.LockNotAvailable):  # the next run of the table drops them
+                            drop_staging(connection, each)
     except psycopg.errors.LockNotAvailable:
         raise WarehouseError(
             f"{table.qualified} could not be swapped: readers have held it for too long. Materialize it again."
@@ -121,6 +123,11 @@ def releasing(table: Table) -> Iterator[Connection]:
         ) from None
     finally:
         connection.close()
+
+
+def in_memory(connection: Connection) -> None:
+    """Let a connection's checks, which compare whole tables, do so in memory: spilled they take twice as long."""
+    connection.execute("SET work_mem = '128MB'")
 
 
 def conclude(
@@ -160,7 +167,7 @@ def conclude(
         lineage.record(connection, record)
     if publication.anonymity:
         anonymity.record(connection, publication.anonymity)
-    for entry in _entries(table, run, publication, (rows, table_rows), filled, emptied, checks, quarantined):
+    for entry in entries(table, run, publication, (rows, table_rows), filled, emptied, checks, quarantined):
         audit.record(connection, entry)
     connection.commit()
     return ReleaseReport(
@@ -313,7 +320,7 @@ def _quarantine(connection: Connection, release: Release, publication: Publicati
     ).rowcount
 
 
-def _entries(
+def entries(
     table: Table,
     run: Run,
     publication: Publication,
@@ -323,6 +330,7 @@ def _entries(
     checks: Sequence[CheckOutcome],
     quarantined: int,
 ) -> Iterator[AuditEntry]:
+    """What the audit log says of a publication; `rows` counts the published rows and those of the whole table."""
     where: dict[str, Any] = {"dataset": publication.dataset, "subject_table": table.qualified, "run_id": run.id}
     if publication.keys_used:
         yield AuditEntry(AuditAction.KEY_USE, details={"keys": list(publication.keys_used)}, **where)

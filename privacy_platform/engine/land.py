@@ -1,4 +1,4 @@
-"""The landing task: a split of the landing files becomes sealed raw records in a staging table.
+"""The landing task: a split of the landing files, or of a topic, becomes sealed raw records in a staging table.
 
 Read → tokenize the subject → get or make the subject's key → seal the personal fields → COPY. Rows that cannot be
 read go to quarantine, sealed as well, since nobody knows what a broken line holds.
@@ -15,12 +15,12 @@ from typing import Any
 import polars as pl
 
 from privacy_platform.anonymization.techniques import Secrets
-from privacy_platform.engine.sources.batch import LINE, Batch
-from privacy_platform.engine.sources.files import FileSplit, read_split
+from privacy_platform.engine.sources.batch import LINE, Batch, Split
 from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.policy.compile import LANDED_AT, LANDING_ORDER, SEALED, raw_table
 from privacy_platform.policy.drift import contradictions, sample
 from privacy_platform.policy.model import DatasetPolicy, printable_name
+from privacy_platform.policy.tables import WHOLE
 from privacy_platform.vault.keyring import Keyring, Purpose, load_keyring
 from privacy_platform.vault.sealing import data_keys, new_salts, seal
 from privacy_platform.vault.subjects import subject_keys
@@ -42,7 +42,7 @@ class LandTask:
     last_day: date
     vault_empty: bool = False
 
-    def __call__(self, split: FileSplit) -> Statistics:
+    def __call__(self, split: Split) -> Statistics:
         """Land one split; returns its counts."""
         keyring = load_keyring()
         with (
@@ -63,7 +63,7 @@ class LandTask:
             copy.commit(statistics)
             return statistics
 
-    def _read(self, split: FileSplit) -> Iterator[Batch]:
+    def _read(self, split: Split) -> Iterator[Batch]:
         """The split's batches under the fields' names, with the records' positions when the policy asks for them."""
         policy = self.policy
         columns = policy.source_columns()
@@ -71,7 +71,7 @@ class LandTask:
         required = [column for column, name in columns.items() if name in self._required()]
         position = policy.source.position
         place = [pl.format("{}:{}", pl.lit(split.source), pl.col(LINE) + 1).alias(position)] if position else []
-        for batch in read_split(split, types, required):
+        for batch in split.batches(types, required):
             rows = batch.rows.rename(columns).with_columns(place).select(*policy.fields, LINE)
             yield replace(batch, rows=rows)
 
@@ -91,11 +91,13 @@ class LandTask:
         if impossible.any():
             error = f"{rule.field}: outside the partitions, {rule.start} to {self.last_day}"
             rejects = pl.concat([rejects, _as_rejects(batch.rows.filter(impossible), rule.field, error)])
-        wanted = day.is_in([p.day for p in self.release.partitions]) & ~impossible
+        wanted = ~impossible
+        if self.release.partitions != (WHOLE,):
+            wanted &= day.is_in([p.day for p in self.release.partitions])
         statistics["not_selected"] += int((~wanted & ~impossible).sum())
         return batch.rows.filter(wanted), rejects
 
-    def _sealed(self, rows: pl.DataFrame, split: FileSplit, keyring: Keyring, vault: Any) -> pl.DataFrame:
+    def _sealed(self, rows: pl.DataFrame, split: Split, keyring: Keyring, vault: Any) -> pl.DataFrame:
         policy, table = self.policy, raw_table(self.policy)
         token = policy.token_column
         rows = rows.with_columns(token_of(policy, keyring).alias("__token"))
@@ -121,7 +123,7 @@ class LandTask:
         )
         return landed.select(table.schema().keys())
 
-    def _quarantined(self, rejects: pl.DataFrame, split: FileSplit, keyring: Keyring) -> pl.DataFrame:
+    def _quarantined(self, rejects: pl.DataFrame, split: Split, keyring: Keyring) -> pl.DataFrame:
         salts = new_salts(rejects.height)
         versions = pl.repeat(keyring.current, rejects.height, dtype=pl.Int32, eager=True)
         texts = pl.Series([payload.hex() for payload in rejects["payload"].to_list()], dtype=pl.String)
@@ -131,8 +133,7 @@ class LandTask:
             pl.lit(self.policy.dataset).alias("dataset"),
             pl.lit("landing").alias("stage"),
             pl.lit(split.source).alias("source"),
-            # The driver knows how many lines lie before this split and turns this into the file's line.
-            pl.format("{}:{}", pl.lit(split.index), pl.col(LINE)).alias("position"),
+            split.position.alias("position"),
             pl.col("error"),
             salts.alias("salt"),
             sealed.alias("sealed"),

@@ -1,27 +1,31 @@
 """Releasing records that must be anonymous together: anonymize, count, search, recode.
 
-The records are read and anonymized once, with every quasi-identifier at its finest level allowed, and kept in the
-cluster. Only the counts of their distinct tuples come to the driver, where the search finds what the tuples become.
-Then the kept records are recoded and copied.
+The records are read and anonymized once, with every quasi-identifier at its finest level allowed, and left where the
+task ran. Only the counts of their distinct tuples come to the driver, where the search finds what the tuples become.
+Then the records are recoded and copied; those that are no longer there are read and anonymized again.
 """
 
 import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pyspark.sql import DataFrame, SparkSession
 
-from privacy_platform.anonymization.kanonymity.counting import count, merge
+from privacy_platform.anonymization.kanonymity.counting import combine, count, merge
 from privacy_platform.anonymization.kanonymity.recoder import Recoder
 from privacy_platform.engine.anonymize import AnonymizeTask
 from privacy_platform.engine.sources.zone import ZoneSplit
+from privacy_platform.engine.spill import Spill, remove, spilled
 from privacy_platform.engine.stage import (
     CopyOnce,
     Piece,
+    StageError,
     Statistics,
     kept_pieces,
     kept_stage,
@@ -30,21 +34,24 @@ from privacy_platform.engine.stage import (
 )
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.warehouse.connection import Role, adbc
-from privacy_platform.warehouse.release import Release
 
-_ROWS, _QUARANTINE, _COUNTS, _STATISTICS = "rows", "quarantine", "counts", "statistics"
+_SPILL, _QUARANTINE, _COUNTS, _STATISTICS = "spill", "quarantine", "counts", "statistics"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The records of a release at their finest level, kept in the cluster; what the driver knows of them.
+    """The records of a release at their finest level, left in the cluster; what the driver knows of them.
 
     Attributes:
-        frame: the kept pieces.
+        task: what made them.
+        splits: what they were made of.
+        frame: where they are, and the records to quarantine.
         counts: distinct tuples of quasi-identifiers and sensitive columns, with their counts; empty without records.
         statistics: of the anonymizing.
     """
 
+    task: AnonymizeTask
+    splits: Sequence[ZoneSplit]
     frame: DataFrame
     counts: pl.DataFrame
     statistics: Statistics
@@ -59,14 +66,19 @@ def prepared(spark: SparkSession, splits: Sequence[ZoneSplit], task: AnonymizeTa
         pieces = kept_pieces(frame, _COUNTS, _STATISTICS)
         counts = [_frame(payload) for _, kind, payload in pieces if kind == _COUNTS]
         statistics = total(Counter(json.loads(payload)) for _, kind, payload in pieces if kind == _STATISTICS)
-        yield Prepared(frame, merge(counts, columns) if counts else pl.DataFrame(), statistics)
+        yield Prepared(task, splits, frame, merge(counts, columns) if counts else pl.DataFrame(), statistics)
+    except BaseException:
+        with suppress(StageError):  # what cannot be removed now goes with the session
+            run_kept(frame, (_SPILL,), _discard)
+        raise
     finally:
         frame.unpersist()
 
 
-def copy_recoded(prepared: Prepared, release: Release, recoder: Recoder) -> Statistics:
-    """Copy the kept records to staging as the recoder makes them; returns how many were copied."""
-    return total(run_kept(prepared.frame, (_ROWS, _QUARANTINE), _Copy(release, recoder)))
+def copy_recoded(prepared: Prepared, recoder: Recoder) -> Statistics:
+    """Copy the records to staging as the recoder makes them; returns how many were copied."""
+    copy = _Copy(prepared.task, tuple(prepared.splits), recoder)
+    return total(run_kept(prepared.frame, (_SPILL, _QUARANTINE), copy))
 
 
 def counted_columns(policy: DatasetPolicy) -> tuple[str, ...]:
@@ -78,7 +90,7 @@ def counted_columns(policy: DatasetPolicy) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Prepare:
-    """Anonymizes a split; yields its rows, its quarantine, its counts and its statistics."""
+    """Anonymizes a split; yields where its rows are, its quarantine, its counts and its statistics."""
 
     task: AnonymizeTask
     columns: tuple[str, ...]
@@ -86,44 +98,60 @@ class _Prepare:
     def __call__(self, split: ZoneSplit) -> Iterator[Piece]:
         counts: list[pl.DataFrame] = []
         statistics: Statistics = Counter()
-        with closing(adbc(Role.PIPELINE)) as connection:
+        with closing(adbc(Role.PIPELINE)) as connection, Spill() as spill:
             for part in self.task.parts(split, connection):
                 statistics.update(part.statistics)
                 if part.published.height:
                     counts.append(count(part.published, self.columns))
-                for kind, frame in ((_ROWS, part.published), (_QUARANTINE, part.quarantined)):
-                    if frame.height:
-                        yield kind, _bytes(frame)
-        if counts:
-            yield _COUNTS, _bytes(merge(counts, self.columns))
-        yield _STATISTICS, json.dumps(statistics).encode()
+                    spill.add(part.published)
+                if part.quarantined.height:
+                    yield _QUARANTINE, _bytes(part.quarantined)
+            if counts:
+                yield _COUNTS, _bytes(combine(counts, self.columns))
+                yield _SPILL, str(spill.path).encode()
+            yield _STATISTICS, json.dumps(statistics).encode()
 
 
 @dataclass(frozen=True)
 class _Copy:
-    """Recodes and copies the pieces of a split."""
+    """Recodes and copies a split."""
 
-    release: Release
+    task: AnonymizeTask
+    splits: tuple[ZoneSplit, ...]
     recoder: Recoder
 
     def __call__(self, split: int, pieces: Iterator[Piece]) -> Statistics:
+        release, spills = self.task.release, []
         with (
             closing(adbc(Role.PIPELINE)) as output,
-            CopyOnce(output, self.release.staging, split) as copy,
+            CopyOnce(output, release.staging, split) as copy,
         ):
-            if copy.done is not None:
-                return copy.done
-            statistics: Statistics = Counter()
+            statistics = copy.done
             for kind, payload in pieces:
-                frame = _frame(payload)
-                if kind == _QUARANTINE:
-                    copy.copy(self.release.quarantine, frame)
-                    continue
-                recoded = self.recoder.apply(frame)
-                copy.copy(self.release.staging, recoded)
-                statistics["copied"] += recoded.height
-            copy.commit(statistics)
-            return statistics
+                if kind == _SPILL:
+                    spills.append(Path(payload.decode()))
+                elif copy.done is None:
+                    copy.copy(release.quarantine, _frame(payload))
+            if statistics is None:
+                statistics = Counter()
+                for path in spills:
+                    for frame in spilled(path) or self._again(split, output):
+                        recoded = self.recoder.apply(frame)
+                        copy.copy(release.staging, recoded)
+                        statistics["copied"] += recoded.height
+                copy.commit(statistics)
+        for path in spills:
+            remove(path)
+        return statistics
+
+    def _again(self, split: int, connection: Any) -> Iterator[pl.DataFrame]:
+        return (part.published for part in self.task.parts(self.splits[split], connection) if part.published.height)
+
+
+def _discard(split: int, pieces: Iterator[Piece]) -> Statistics:
+    for _, payload in pieces:
+        remove(Path(payload.decode()))
+    return Counter()
 
 
 def _bytes(frame: pl.DataFrame) -> bytes:

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from privacy_platform.engine.aggregate import ROWS, aggregate, counted_figures, people_of
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
+from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.governance.lineage import LineageRecord
@@ -55,15 +56,18 @@ def release_aggregate(
         for name in (PEOPLE, *map(people_of, counted_figures(policy)))
     )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
-    with releasing(table) as connection:
+    # What streams in while the tasks read must be in all that they read, or in nothing of it.
+    with releasing(table) as connection, snapshot() as seen:
         require_upstream(connection, table, sources)
         release = Release(table, (WHOLE,), hidden=hidden)
         open_staging(connection, release)
-        pinned = pin(connection, {source: partitions(connection, source) for source in sources})
+        read_of = {source: partitions(connection, source) for source in sources}
+        pinned = pin(connection, read_of)
         frames = [
-            zone_frame(spark(), connection, source, partitions(connection, source), used_columns(policy, source))
-            for source in sources
+            zone_frame(spark(), connection, source, chosen, used_columns(policy, source), seen=seen)
+            for source, chosen in read_of.items()
         ]
+        enter_snapshot(connection, seen)
         read = {source: count_rows(connection, source.zone, source.name) for source in sources}
         connection.commit()
         groups = aggregate(policy, frames[0], frames[1] if policy.join else None)

@@ -1,6 +1,7 @@
 """Releasing an anonymized table: raw records in, through the policy's kernels, past the gate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from psycopg import Connection
@@ -15,6 +16,7 @@ from privacy_platform.engine.gate import (
     Run,
     column_lineage,
     conclude,
+    in_memory,
     pin,
     refuse,
     releasing,
@@ -49,6 +51,7 @@ from privacy_platform.warehouse.checks import (
     tokens_check,
     unreachable_check,
 )
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, indexing, open_staging, staged_partitions
 from privacy_platform.warehouse.tables import count_rows, partition_name, partitions, table_columns
 
@@ -85,7 +88,7 @@ def release_anonymized(
         if not static.passed:  # nothing is even computed under a policy that publishes a personal value
             refuse(connection, table, run, policy.dataset, [static])
         upstream = (raw, *((raw_table(reference), anonymized_table(reference)) if reference else ()))
-        _require(connection, table, upstream)
+        require_upstream(connection, table, upstream)
         standing = standing_partitions(connection, raw, selected)
         emptied = sorted(set(standing_partitions(connection, table, selected)) - set(standing))
         if not standing and not emptied:
@@ -101,7 +104,7 @@ def release_anonymized(
         joined = upstream[1:]
         pinned = pin(connection, {raw: standing} | {other: partitions(connection, other) for other in joined})
         # After pinning: what is released from now on is noticed in the end.
-        behind = reference is not None and _is_behind(connection, reference)
+        behind = reference is not None and is_behind(connection, reference)
         looked_up = {other: count_rows(connection, other.zone, other.name) for other in joined}
         splits = zone_splits(connection, raw, standing, parallelism=parallelism())
         connection.commit()
@@ -118,14 +121,12 @@ def release_anonymized(
         filled = staged_partitions(connection, release)
         emptied = sorted({*emptied, *(set(standing) - set(filled))})
         with indexing(release, filled):
-            checks = _checks(connection, policy, release, statistics, reference)
+            checks = anonymized_checks(connection, policy, release, statistics, reference)
             record = anonymity_record(connection, policy, release, run, found, checks) if found else None
             connection.commit()
         publication = Publication(
             dataset=policy.dataset,
-            lineage=tuple(
-                _arrows(policy, release, run, {raw: statistics["read"]} | looked_up, statistics["published"])
-            ),
+            lineage=tuple(arrows(policy, release, run, {raw: statistics["read"]} | looked_up, statistics["published"])),
             quarantine_stage="anonymizing",
             quarantine_sources=tuple(f"raw.{partition_name(raw, partition)}" for partition in standing),
             keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
@@ -146,7 +147,12 @@ def release_anonymized(
         )
 
 
-def _require(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:
+def require_upstream(connection: Connection, table: Table, upstream: Sequence[Table]) -> None:
+    """See that the tables that `table` is made from stand, as their policies say.
+
+    Raises:
+        UpstreamMissingError: one does not.
+    """
     for source in upstream:
         standing = dict(table_columns(connection, source.zone, source.name))
         if not standing:
@@ -159,7 +165,7 @@ def _require(connection: Connection, table: Table, upstream: Sequence[Table]) ->
             )
 
 
-def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
+def is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
     """Whether the subjects referred to have landed since they were anonymized last."""
     landed, shown = (
         lineage.entries(connection, target=table.qualified, limit=1)
@@ -168,7 +174,7 @@ def _is_behind(connection: Connection, reference: DatasetPolicy) -> bool:
     return bool(landed) and (not shown or landed[0].lineage_id > shown[0].lineage_id)
 
 
-def _arrows(
+def arrows(
     policy: DatasetPolicy, release: Release, run: Run, read: Mapping[Table, int], written: int
 ) -> Iterator[LineageRecord]:
     """An arrow from every table read, with its rows: columns come from the raw one, the others say which rows."""
@@ -209,16 +215,20 @@ def _referred(policy: DatasetPolicy, reference: DatasetPolicy | None) -> Table |
     return anonymized_table(reference) if reference and quarantining else None
 
 
-def _checks(
+def anonymized_checks(
     connection: Connection,
     policy: DatasetPolicy,
     release: Release,
     statistics: Statistics,
     reference: DatasetPolicy | None,
 ) -> list[CheckOutcome]:
-    tokens = tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference))
+    """The checks of a staged anonymized table; adds `published` to the statistics."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="anonymity") as pool:
+        # Beside the others: with the keys that are built meanwhile there is work for two processors to the end.
+        anonymous = pool.submit(_anonymous, policy, release, statistics["suppressed_for_k"])
+        tokens = tokens_check(connection, release, policy.token_column, referred=_referred(policy, reference))
     statistics["published"] = int(tokens.figures["rows"])
-    checks = [
+    return [
         schema_check(connection, release, {}, None),
         raw_pii_check(policy, statistics, tuple(output_rules(policy))),
         reconciliation_check(
@@ -233,7 +243,13 @@ def _checks(
             remark=_waiting(reference) if reference and statistics["waiting"] else "",
         ),
         tokens,
+        *anonymous.result(),
     ]
-    if policy.privacy_model:
-        checks.append(k_anonymity_check(connection, release, policy, statistics["suppressed_for_k"]))
-    return checks
+
+
+def _anonymous(policy: DatasetPolicy, release: Release, suppressed: int) -> list[CheckOutcome]:
+    if not policy.privacy_model:
+        return []
+    with connect(Role.PIPELINE) as connection:
+        in_memory(connection)
+        return [k_anonymity_check(connection, release, policy, suppressed)]

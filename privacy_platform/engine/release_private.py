@@ -32,6 +32,7 @@ from privacy_platform.engine.gate import (
     releasing,
     unchanged,
 )
+from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.errors import PrivacyPlatformError
@@ -103,15 +104,16 @@ def release_private(
     table = aggregate_table(policy, policies)
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     account, plan = _account(policy, policies), plan_of(policy)
-    with releasing(table) as connection:
+    # What streams in while the tasks read must be in all that they read, or in nothing of it; and what is taken down
+    # as read is of the same moment.
+    with releasing(table) as connection, snapshot() as seen:
         require_upstream(connection, table, sources)
+        enter_snapshot(connection, seen)
         work = _work(connection, policy, table, sources)
         if not work.fresh and set(budget.standing(connection, table.qualified)) == set(work.fingerprints):
             return unchanged(connection, table, run, policy.aggregate, _standing_checks(connection, table, account))
         charges = [Charge(period, plan.loss, work.fingerprints[period]) for period in work.fresh]
         budget.check_before(connection, account, table.qualified, charges)
-        release = Release(table, (WHOLE,))
-        open_staging(connection, release)
         read = {source: _read_partitions(connection, policy, source, work) for source in sources}
         pinned = pin(connection, read)
         counts = {
@@ -119,9 +121,12 @@ def release_private(
             for source, chosen in read.items()
         }
         frames = [
-            zone_frame(spark(), connection, source, chosen, used_columns(policy, source))
+            zone_frame(spark(), connection, source, chosen, used_columns(policy, source), seen=seen)
             for source, chosen in read.items()
         ]
+        connection.commit()
+        release = Release(table, (WHOLE,))
+        open_staging(connection, release)
         connection.commit()
         answers = _answers(bounded(policy, frames[0], frames[1] if policy.join else None))
         statistics = Statistics(read=counts[sources[0]])

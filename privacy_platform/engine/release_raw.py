@@ -192,9 +192,9 @@ def _merge(connection: Connection, policy: DatasetPolicy, release: Release, stat
     if standing:
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(STAGING, release.staging)))
     if policy.on_duplicate == "first":
-        statistics["duplicates"] += _drop_repeats(connection, release, "min")
+        statistics["duplicates"] += drop_repeats(connection, release, "min")
         if standing:
-            statistics["already_landed"] += _drop_standing(connection, release)
+            statistics["already_landed"] += drop_standing(connection, release)
     filled = staged_partitions(connection, release)
     if standing:
         _carry_over(connection, release, filled, statistics, policy.token_column)
@@ -214,14 +214,14 @@ def _indexed_and_checked(
     """
     try:
         with indexing(release, filled):
-            checks = _checks(connection, policy, release, statistics)
+            checks = raw_checks(connection, policy, release, statistics)
             connection.commit()
     except errors.UniqueViolation:
         connection.rollback()
         drop_indexes(connection, release, filled)
-        statistics["duplicates"] += _drop_repeats(connection, release, "max")
+        statistics["duplicates"] += drop_repeats(connection, release, "max")
         with indexing(release, filled):
-            checks = _checks(connection, policy, release, statistics)
+            checks = raw_checks(connection, policy, release, statistics)
             connection.commit()
     return checks
 
@@ -230,7 +230,7 @@ def _key(table: Table) -> sql.Identifier:
     return sql.Identifier(table.key[0])
 
 
-def _drop_repeats(connection: Connection, release: Release, keep: str) -> int:
+def drop_repeats(connection: Connection, release: Release, keep: str) -> int:
     """Of the newly staged records that share a key, keep the one with the least or greatest landing order."""
     dropped = connection.execute(
         sql.SQL(
@@ -247,7 +247,7 @@ def _drop_repeats(connection: Connection, release: Release, keep: str) -> int:
     return dropped
 
 
-def _drop_standing(connection: Connection, release: Release) -> int:
+def drop_standing(connection: Connection, release: Release) -> int:
     """Drop staged records whose key has landed before, on whatever day."""
     dropped = connection.execute(
         sql.SQL("DELETE FROM {} s USING {} o WHERE o.{k} = s.{k}").format(
@@ -298,9 +298,10 @@ def _carry_over(
     connection.commit()
 
 
-def _checks(
+def raw_checks(
     connection: Connection, policy: DatasetPolicy, release: Release, statistics: Statistics
 ) -> list[CheckOutcome]:
+    """The checks of a staged raw table; adds `new`, the records that had not landed before, to the statistics."""
     tokens = tokens_check(connection, release, policy.token_column)
     statistics["new"] = int(tokens.figures["rows"]) - statistics["kept"]
     read = ("quarantined", "duplicates", "already_landed", "not_selected", "blank")

@@ -25,11 +25,12 @@ from pyspark.sql import DataFrame, SparkSession
 from privacy_platform import settings
 from privacy_platform.engine.session import spark_attempts
 from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.streaming.client import BOOTSTRAP_VARIABLE
 
 Statistics = Counter[str]
 SplitT = TypeVar("SplitT")
 ResultT = TypeVar("ResultT")
-_CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE)
+_CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE, BOOTSTRAP_VARIABLE)
 
 
 class StageError(PrivacyPlatformError):
@@ -226,7 +227,7 @@ def read_stage(
 
 
 def carried_environment() -> dict[str, str]:
-    """The settings a worker needs: paths only. Keys and passwords never travel: a worker reads its own."""
+    """The settings a worker needs: paths and addresses. Keys and passwords never travel: a worker reads its own."""
     carried = {name: os.environ[name] for name in _CARRIED if name in os.environ}
     return {settings.HOME_VARIABLE: str(settings.home())} | carried
 

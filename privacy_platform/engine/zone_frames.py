@@ -42,13 +42,24 @@ def used_columns(policy: AggregatePolicy, source: Table) -> list[str]:
 
 
 def zone_frame(
-    spark: SparkSession, connection: Connection, source: Table, chosen: Sequence[Partition], names: list[str]
+    spark: SparkSession,
+    connection: Connection,
+    source: Table,
+    chosen: Sequence[Partition],
+    names: list[str],
+    *,
+    seen: str | None = None,
 ) -> DataFrame:
-    """The given columns of the chosen partitions, one Spark partition a split; read when it is computed."""
+    """The given columns of the chosen partitions, one Spark partition a split; read when it is computed.
+
+    `seen` is the snapshot to read; without one, what streams in meanwhile may be in a part of it.
+    """
     splits = zone_splits(connection, source, chosen, parallelism=parallelism())
     schema = ", ".join(f"`{name}` {SPARK_TYPES[source.column(name).type]}" for name in names)
-    return read_stage(spark, splits, partial(_read, names), schema) if splits else spark.createDataFrame([], schema)
+    return (
+        read_stage(spark, splits, partial(_read, names, seen), schema) if splits else spark.createDataFrame([], schema)
+    )
 
 
-def _read(names: list[str], split: ZoneSplit) -> Iterator[pa.RecordBatch]:
-    return read_columns(split, names)
+def _read(names: list[str], seen: str | None, split: ZoneSplit) -> Iterator[pa.RecordBatch]:
+    return read_columns(split, names, seen=seen)

@@ -10,6 +10,8 @@ from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import (
     ANONYMIZED_AT,
+    IS_FINAL,
+    WINDOW_START,
     AggregatePolicy,
     DatasetPolicy,
     Dimension,
@@ -33,6 +35,11 @@ LANDING_ORDER = "landing_order"
 LANDED_AT = "landed_at"
 SEALED = "sealed"
 UNKNOWN = "unknown"
+
+
+def topic_asset(policy: DatasetPolicy) -> str:
+    """What a dataset's topic is called in the asset graph and in the lineage."""
+    return f"topic_{policy.dataset}"
 
 
 def raw_table(policy: DatasetPolicy) -> Table:
@@ -90,7 +97,7 @@ def raw_table(policy: DatasetPolicy) -> Table:
         key=(token,) if policy.key == policy.subject else (policy.key,),
         comment=f"{policy.description} Sealed records as landed, one a {policy.key}.",
         partition_column=partition,
-        upstream=(landing,),
+        upstream=(landing, *((topic_asset(policy),) if policy.source.topic else ())),
     )
 
 
@@ -102,7 +109,9 @@ def anonymized_table(policy: DatasetPolicy) -> Table:
     columns.append(Column(ANONYMIZED_AT, ColumnType.TIMESTAMP, "When this release was computed.", nullable=False))
     key = outputs[policy.key]
     partition = outputs[policy.partition_by.field] if policy.partition_by else None
-    indexes = () if key == policy.token_column else ((policy.token_column,),)
+    indexes: tuple[tuple[str, ...], ...] = () if key == policy.token_column else ((policy.token_column,),)
+    # Windows are made anew from the rows of their minutes.
+    indexes += ((partition,),) if partition and policy.source.topic else ()
     return Table(
         zone=Zone.ANONYMIZED,
         name=f"anonymized_{policy.dataset}",
@@ -159,11 +168,12 @@ def aggregate_table(policy: AggregatePolicy, policies: PolicySet) -> Table:
         column for name, measure in policy.measures.items() for column in _measure_columns(policy, name, measure)
     ]
     joined = (policy.join.table,) if policy.join else ()
+    windowed = _window_columns(policy)
     return Table(
         zone=Zone.ANALYTICS,
         name=policy.aggregate,
-        columns=tuple(columns),
-        key=tuple(policy.dimensions),
+        columns=(*windowed[:1], *columns, *windowed[1:]),
+        key=(*(column.name for column in windowed[:1]), *policy.dimensions),
         comment=f"{policy.description} {_protection(policy)}",
         upstream=(policy.source, *joined),
     )
@@ -209,6 +219,28 @@ def _protection(policy: AggregatePolicy) -> str:
     whose = "all that a user did" if privacy.unit is PrivacyUnit.USER else "all that a user did on one day"
     delta = f", delta {privacy.delta:g}" if privacy.delta else ""
     return f"Differentially private: epsilon {privacy.epsilon:g}{delta} for {whose}."
+
+
+def _window_columns(policy: AggregatePolicy) -> tuple[Column, ...]:
+    """What windows add: their first instant, and whether they can still change."""
+    if policy.window is None:
+        return ()
+    window, source = policy.window, (_origin(policy, policy.window.column),)
+    start = Column(
+        WINDOW_START,
+        ColumnType.TIMESTAMP,
+        f"First instant of the window of {window.minutes} min (UTC).",
+        nullable=False,
+        sources=source,
+        transformation=f"group by {window.minutes} min",
+    )
+    final = Column(
+        IS_FINAL,
+        ColumnType.BOOLEAN,
+        f"Whether everything sent until {window.lateness_minutes} min after its end was read.",
+        nullable=False,
+    )
+    return start, final
 
 
 def aggregate_inputs(policy: AggregatePolicy, policies: PolicySet) -> dict[str, ColumnType]:

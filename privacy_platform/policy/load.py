@@ -18,7 +18,7 @@ from privacy_platform.anonymization.dp.plan import PlanError
 from privacy_platform.anonymization.techniques import Generalize
 from privacy_platform.errors import PrivacyPlatformError, SettingsError
 from privacy_platform.policy.accounts import account_of, paying_dataset
-from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join, SourceType
 from privacy_platform.policy.privacy import LandedKeys
 from privacy_platform.policy.private import plan_of
 
@@ -236,6 +236,10 @@ def _aggregate_problem(aggregate: AggregatePolicy, published: dict[str, DatasetP
         if problem:
             return problem
         available |= set(aggregate.join.columns)
+    window = aggregate.window.column if aggregate.window else None
+    times = [output for name, output in source.outputs().items() if source.fields[name].type is SourceType.TIMESTAMP]
+    if window and window not in times:
+        return f"window.column: `{window}` is not a published timestamp of {aggregate.source}"
     wanted = {aggregate.unit} | {d.column for d in aggregate.dimensions.values()}
     for span in aggregate.derive.values():
         wanted |= {span.span, span.by}

@@ -23,6 +23,8 @@ from privacy_platform.policy.privacy import LandedKeys, Mode, PrivacyPolicy, Pri
 TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # A source's own name of a column: any printable text, since files are not ours.
 SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+# Kafka's own rule, but for names of nothing but dots.
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,248}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w.-]+|[^@\s]+@[^@\s]+)$")]
 MAX_FIELDS = 1600 // 2
 
@@ -107,13 +109,17 @@ class FieldPolicy(PolicyModel):
 
 
 class SourcePolicy(PolicyModel):
-    """Where a dataset's files are found in the landing folder, as glob patterns on the file's name.
+    """Where a dataset comes from: files in the landing folder, as glob patterns on the file's name, and a Kafka topic.
 
-    `position` names a field that the files do not have and the platform fills with `<file>:<record>`: the subject of a
-    table without identifiers, where every record is a person. Such files are landed whole, one task each.
+    A message of `topic` is one record, a JSON object like a line of the files. One whose header `schema_version` says
+    another version than the policy's goes to quarantine. `position` names a field that the files do not have and the
+    platform fills with `<file>:<record>`: the subject of a table without identifiers, where every record is a person.
+    Such files are landed whole, one task each.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
+    topic: TopicName | None = None
+    schema_version: str = Field(default="1", min_length=1)
     position: Name | None = None
 
 
@@ -214,6 +220,7 @@ class DatasetPolicy(PolicyModel):
             )
         if self.partition_by and self.on_duplicate != "first":
             raise ValueError("on_duplicate: a partitioned dataset keeps the `first` record of a key; say so")
+        self._stream_appends()
         self._outputs_unique()
         self._raw_columns_unique()
         self._techniques_fit_types()
@@ -232,6 +239,20 @@ class DatasetPolicy(PolicyModel):
             raise ValueError(f"{setting}: there is no field `{name}`; add it under fields or correct the name")
         if self.fields[name].type is not SourceType.STRING:
             raise ValueError(f"fields.{name}: the {setting} must be of type string")
+
+    def _stream_appends(self) -> None:
+        """What streams in is added to what stands, and never changes it."""
+        if self.source.topic is None:
+            return
+        if self.on_duplicate != "first":
+            raise ValueError("on_duplicate: a dataset with a topic keeps the `first` record of a key; say so")
+        if self.privacy_model is not None:
+            raise ValueError(
+                "privacy_model: counted over the whole table, which a topic adds to all the time; remove source.topic "
+                "or privacy_model"
+            )
+        if self.source.position is not None:
+            raise ValueError("source.position: messages have no place in a file; remove it or source.topic")
 
     def _outputs_unique(self) -> None:
         seen: dict[str, str] = {ANONYMIZED_AT: "(added by the platform)"}
@@ -411,6 +432,7 @@ class DatasetPolicy(PolicyModel):
 
 
 ANONYMIZED_AT = "anonymized_at"
+WINDOW_START, IS_FINAL = "window_start", "is_final"
 LINE = "landing_line"
 # Columns that a raw table has whatever its policy says.
 RESERVED = ("landing_order", "landed_at", "sealed")
@@ -485,6 +507,17 @@ class Join(PolicyModel):
     columns: tuple[Name, ...] = Field(min_length=1)
 
 
+class WindowPolicy(PolicyModel):
+    """Groups by time as well: windows of some minutes of `column`, as column `window_start`.
+
+    A window is final, in column `is_final`, when everything sent until `lateness_minutes` after its end has been read.
+    """
+
+    column: Name
+    minutes: int = Field(default=1, ge=1, le=1440)
+    lateness_minutes: int = Field(default=10, ge=0)
+
+
 class AggregatePolicy(PolicyModel):
     """A table of the analytics zone: groups, measures, and what protects the people in them.
 
@@ -500,6 +533,7 @@ class AggregatePolicy(PolicyModel):
     mode: Mode = Mode.EXACT
     minimum_group_size: int = Field(default=5, ge=2)
     privacy: PrivacyPolicy | None = None
+    window: WindowPolicy | None = None
     join: Join | None = None
     derive: dict[Name, Span] = Field(default_factory=dict)
     dimensions: dict[Name, Dimension] = Field(min_length=1)
@@ -517,6 +551,7 @@ class AggregatePolicy(PolicyModel):
             if measure.kind == "count_distinct" and measure.column != self.unit:
                 raise ValueError(f"measures.{name}: `count_distinct` counts people; its column must be the unit")
         self._columns_differ()
+        self._windows_count()
         return self
 
     def _columns_differ(self) -> None:
@@ -530,6 +565,23 @@ class AggregatePolicy(PolicyModel):
                     f"measures.{name}: another column is called `{min(columns & taken)}`; name it otherwise"
                 )
             taken |= columns
+
+    def _windows_count(self) -> None:
+        """What can be counted anew, window by window, each time something arrives."""
+        if self.window is None:
+            return
+        if self.is_private:
+            raise ValueError("window: windows are counted anew again and again, and exact; remove `mode` or `window`")
+        if self.join or self.derive:
+            raise ValueError("window: windows are made of one table alone; remove `join` and `derive`")
+        if any(dimension.truncate or dimension.required for dimension in self.dimensions.values()):
+            raise ValueError("window: dimensions have neither `truncate` nor `required`; every row is in a window")
+        for name, measure in self.measures.items():
+            if measure.kind not in ("count", "count_distinct") or measure.where:
+                raise ValueError(f"measures.{name}: windows have `count` and `count_distinct` only, without `where`")
+        taken = {WINDOW_START, IS_FINAL} & {*self.dimensions, *self.measures}
+        if taken:
+            raise ValueError(f"window: the platform adds a column `{min(taken)}`; name yours otherwise")
 
     @model_validator(mode="after")
     def _privacy_fits(self) -> Self:

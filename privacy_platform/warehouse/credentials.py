@@ -5,23 +5,21 @@ sees the old or the new set and two processes never draw two passwords for one l
 message, log or `repr`.
 """
 
-import fcntl
 import json
 import os
 import secrets
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.locks import exclusive
 
 ENTROPY_BYTES = 24
 
 
 class CredentialsError(PrivacyPlatformError):
-    """The file of database passwords, or the lock that guards the home, is unusable."""
+    """The file of database passwords is unusable."""
 
 
 @dataclass(frozen=True)
@@ -96,37 +94,3 @@ def _write(home: Path, credentials: Credentials) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CredentialsError(f"cannot write the database passwords to {path}: {error.strerror}") from None
-
-
-@contextmanager
-def exclusive(home: Path, name: str, *, seconds: float = 120.0) -> Iterator[None]:
-    """Hold the lock `name` of `home`, waiting at most `seconds`; it ends with the process that holds it.
-
-    Raises:
-        CredentialsError: the lock is still held elsewhere after `seconds`, or the home cannot be written.
-    """
-    path = home / f".{name}.lock"
-    deadline = time.monotonic() + seconds
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CredentialsError(
-            f"cannot open the lock {path}: {error.strerror}; "
-            "run as the user who owns this home, or set PRIVACY_PLATFORM_HOME to another one"
-        ) from None
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise CredentialsError(
-                        f"another process has held {path} for over {seconds:.0f} s; "
-                        "wait for it or end it, then try again"
-                    ) from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from psycopg import sql
 from privacy_platform import settings
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance.audit import AuditAction, AuditEntry, record
+from privacy_platform.locks import LockError, exclusive
 from privacy_platform.warehouse import embedded, roles
 from privacy_platform.warehouse.connection import (
     DAGSTER,
@@ -40,7 +41,6 @@ from privacy_platform.warehouse.connection import (
 )
 from privacy_platform.warehouse.credentials import (
     CredentialsError,
-    exclusive,
     note_ensured,
     obtain_passwords,
     read_credentials,
@@ -86,7 +86,7 @@ def ensure_warehouse() -> None:
     Idempotent and safe from many processes at once.
 
     Raises:
-        EmbeddedServerError, WarehouseConnectionError, CredentialsError, MigrationError: with the mend.
+        EmbeddedServerError, WarehouseConnectionError, CredentialsError, LockError, MigrationError: with the mend.
     """
     home = settings.home()
     if is_embedded():
@@ -229,7 +229,7 @@ def _is_ensured(home: Path, wanted: str) -> bool:
     try:
         with connect_to(database_url(Role.ADMIN)) as connection:
             return _applied(connection) == _expected(_migrations())
-    except (WarehouseConnectionError, CredentialsError):
+    except (WarehouseConnectionError, CredentialsError, LockError):
         return False
 
 

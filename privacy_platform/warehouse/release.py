@@ -83,21 +83,38 @@ class Release:
 def exclusive(table: Table) -> Iterator[None]:
     """Hold the right to release `table` for the block, or until the process dies.
 
-    The lock is a row that a session of its own inserts and never commits: whoever inserts the same waits. Unlike an
-    advisory lock, which any login could take and keep, it can be had only by those who may write in staging. It goes
-    with its session; should that be lost before its run, the next run drops what this one has staged.
+    Should the lock's session be lost before its run, the next run drops what this one has staged.
 
     Raises:
         ReleaseBusyError: another run holds it.
     """
-    with closing(connect(Role.PIPELINE, lock_timeout=BUSY_SECONDS)) as holder:
+    busy = f"{table.qualified} is being materialized by another run: wait for it to end."
+    with holding(f"release {table.qualified}", busy):
+        yield
+
+
+@contextmanager
+def holding(name: str, busy: str, *, wait: float = BUSY_SECONDS) -> Iterator[None]:
+    """Hold a lock for the block, or until the process dies.
+
+    The lock is a row that a session of its own inserts and never commits: whoever inserts the same waits. Unlike an
+    advisory lock, which any login could take and keep, it can be had only by those who may write in staging. It goes
+    with its session.
+
+    Args:
+        name: the lock.
+        busy: what to say when somebody else holds it.
+        wait: for how many seconds to wait for it.
+
+    Raises:
+        ReleaseBusyError: another process holds it.
+    """
+    with closing(connect(Role.PIPELINE, lock_timeout=wait)) as holder:
         holder.execute("SET idle_in_transaction_session_timeout = 0")
         try:
-            holder.execute("INSERT INTO staging.commits (stage, split) VALUES (%s, 0)", [f"release {table.qualified}"])
+            holder.execute("INSERT INTO staging.commits (stage, split) VALUES (%s, 0)", [name])
         except errors.LockNotAvailable:
-            raise ReleaseBusyError(
-                f"{table.qualified} is being materialized by another run: wait for it to end."
-            ) from None
+            raise ReleaseBusyError(busy) from None
         yield
 
 

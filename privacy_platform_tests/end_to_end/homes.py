@@ -23,12 +23,14 @@ import psutil
 import psycopg
 
 from privacy_platform import settings
+from privacy_platform.streaming import broker, jars
 from privacy_platform.vault.keyring import KEYRING_VARIABLE
 from privacy_platform.warehouse import embedded
 from privacy_platform.warehouse.connection import URL_VARIABLE, Role, database_url, with_database
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+JARS = {jars.FOLDER_VARIABLE: str(jars.folder())}
 FOREIGN = (URL_VARIABLE, KEYRING_VARIABLE, "PRIVACY_PLATFORM_", "DAGSTER_", "SPARK_", "PYSPARK_")
 
 
@@ -49,7 +51,7 @@ class Home:
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         path = f"{BIN}{os.pathsep}{clean.get('PATH', '')}"
-        return clean | {"PATH": path, settings.HOME_VARIABLE: str(self.path)} | self.extra
+        return clean | {"PATH": path, settings.HOME_VARIABLE: str(self.path)} | JARS | self.extra
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -164,6 +166,7 @@ class Home:
         return {name: self.value(f"SELECT count(*) FROM {name}") for (name,) in names}
 
     def discard(self) -> None:
+        broker.stop(self.path)
         embedded.stop(self.path)
         shutil.rmtree(self.path, ignore_errors=True)
 

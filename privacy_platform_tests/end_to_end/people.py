@@ -38,9 +38,9 @@ def person(number: int, **changed: Any) -> Row:
 
 
 def event(number: int, user_id: str, **changed: Any) -> Row:
-    """One event; the product and the day follow from the number."""
+    """One event; the product and the day follow from the number. The first 600 are of the first minute of a day."""
     kind = _TYPES[number % len(_TYPES)]
-    at = FIRST_DAY + timedelta(days=number % 3, seconds=number)
+    at = FIRST_DAY + timedelta(days=number % 3, seconds=number // 10)
     return {
         "event_id": f"evt-{number:08d}",
         "user_id": user_id,

@@ -19,6 +19,7 @@ TABLES = {
     "anonymized_events": "anonymized",
     "user_cohorts": "analytics",
     "daily_event_metrics": "analytics",
+    "event_windows": "analytics",
     "product_metrics": "analytics",
 }
 

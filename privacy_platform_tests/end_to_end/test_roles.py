@@ -14,8 +14,8 @@ from privacy_platform_tests.end_to_end.test_dirty_data import policy_folder
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-AGGREGATES = ("user_cohorts", "daily_event_metrics", "product_metrics")
-VIEWS = ("v_recent_events", "v_subscription_metrics")
+AGGREGATES = ("user_cohorts", "daily_event_metrics", "event_windows", "product_metrics")
+VIEWS = ("v_event_windows_last_hour", "v_recent_events", "v_subscription_metrics")
 Logins = dict[str, psycopg.Connection]
 ROLES = ("analyst", "linkage", "dashboard", "compliance", "pipeline")
 

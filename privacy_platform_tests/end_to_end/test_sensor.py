@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SOMEONE = people(60)
 OF_USERS = {"raw_users", "anonymized_users", "user_cohorts"}
-OF_EVENTS = {"raw_events", "anonymized_events", "daily_event_metrics", "product_metrics"}
+OF_EVENTS = {"raw_events", "anonymized_events", "daily_event_metrics", "event_windows", "product_metrics"}
 
 
 @pytest.fixture(scope="module")

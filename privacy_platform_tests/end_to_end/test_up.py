@@ -103,7 +103,7 @@ def assets(dagster: Dagster) -> dict[str, Any]:
 TABLES = {
     "raw": {"raw_users", "raw_events"},
     "anonymized": {"anonymized_users", "anonymized_events"},
-    "analytics": {"user_cohorts", "daily_event_metrics", "product_metrics"},
+    "analytics": {"user_cohorts", "daily_event_metrics", "event_windows", "product_metrics"},
 }
 
 

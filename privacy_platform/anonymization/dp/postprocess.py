@@ -12,7 +12,12 @@ import numpy as np
 from privacy_platform.anonymization.dp.mechanisms import Floats, Integers, Mechanism, quantile_95
 from privacy_platform.anonymization.dp.plan import PlannedQuery
 
-__all__ = ["Estimate", "Range", "mean", "quantile", "ratio", "reconciled", "total", "variance"]
+__all__ = ["TOLD", "Estimate", "Range", "mean", "quantile", "ratio", "reconciled", "total", "variance"]
+
+
+# How many times its own error a noisy count must be for something to be divided by it. At one time, the small groups
+# that pass would be those whose noise happens to be large, and the promise would hold in two of three of them only.
+TOLD = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ def mean(
     mechanism: Mechanism, sums: Integers, counts: Integers, of_sum: PlannedQuery, of_count: PlannedQuery, clamp: Range
 ) -> Estimate:
     """Sum of distances from the middle by the count; off by (noise of sum - distance x noise of count) / count."""
-    told = counts > of_count.error_95
+    told = counts > TOLD * of_count.error_95
     n = np.where(told, counts, 1).astype(np.float64)
     distance = np.clip(sums * of_sum.query.step / n, -clamp.half, clamp.half)
     error = quantile_95(mechanism, [np.full(len(n), of_sum.unit_scale), distance * of_count.unit_scale]) / n
@@ -69,7 +74,7 @@ def variance(
     clamp: Range,
 ) -> Estimate:
     """Population variance from sums of distances and of (squared distance - half its largest); error to first order."""
-    told = counts > of_count.error_95
+    told = counts > TOLD * of_count.error_95
     n = np.where(told, counts, 1).astype(np.float64)
     distance = np.clip(sums * of_sum.query.step / n, -clamp.half, clamp.half)
     square = np.clip(squares * of_squares.query.step / n, -(clamp.half**2) / 2, clamp.half**2 / 2)
@@ -86,7 +91,7 @@ def ratio(
     mechanism: Mechanism, numerator: Estimate, denominator: Estimate, above: PlannedQuery, below: PlannedQuery
 ) -> Estimate:
     """One total by another."""
-    told = np.abs(denominator.value) > denominator.error
+    told = np.abs(denominator.value) > TOLD * denominator.error
     n = np.where(told, denominator.value, 1.0)
     value = numerator.value / n
     error = quantile_95(mechanism, [np.full(len(n), above.unit_scale), value * below.unit_scale]) / np.abs(n)
@@ -110,7 +115,7 @@ def quantile(mechanism: Mechanism, bins: Integers, planned: PlannedQuery, edges:
     running = np.concatenate([np.zeros((len(bins), 1)), np.cumsum(bins, axis=1, dtype=np.float64)], axis=1)
     every = running[:, -1].copy()
     deviation = planned.scale * (np.sqrt(2) if mechanism is Mechanism.LAPLACE else 1.0)
-    told = every > 1.96 * deviation * np.sqrt(count)
+    told = every > TOLD * 1.96 * deviation * np.sqrt(count)
     rising = np.maximum.accumulate(np.clip(running, 0, np.maximum(every, 0)[:, None]), axis=1)
     value, error = np.full(len(bins), np.nan), np.full(len(bins), np.nan)
     for row in np.flatnonzero(told):

@@ -7,7 +7,7 @@ import polars as pl
 
 from privacy_platform.anonymization.kanonymity.tuples import Sensitive, Tuples
 
-__all__ = ["COUNT", "count", "merge", "tuples_of", "values_of"]
+__all__ = ["COUNT", "combine", "count", "merge", "tuples_of", "values_of"]
 
 COUNT = "__count"
 """The column that holds how many records share a combination."""
@@ -18,9 +18,14 @@ def count(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     return frame.group_by(columns).agg(pl.len().cast(pl.Int64).alias(COUNT))
 
 
+def combine(counts: Iterable[pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
+    """The counts of the parts as the counts of the whole, in no order."""
+    return pl.concat(list(counts)).group_by(columns).agg(pl.col(COUNT).sum())
+
+
 def merge(counts: Iterable[pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
     """The counts of the parts as the counts of the whole, in the order of the combinations."""
-    return pl.concat(list(counts)).group_by(columns).agg(pl.col(COUNT).sum()).sort(columns, nulls_last=True)
+    return combine(counts, columns).sort(columns, nulls_last=True)
 
 
 def values_of(counts: pl.DataFrame, column: str) -> pl.Series:

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import polars as pl
 
@@ -45,6 +46,25 @@ class Batch:
     lines: int
     unknown_fields: frozenset[str] = field(default_factory=frozenset)
     blank: int = 0
+
+
+class Split(Protocol):
+    """A piece of a source that one task reads; small and picklable."""
+
+    @property
+    def index(self) -> int:
+        """Its number among the splits of the run, in landing order."""
+
+    @property
+    def source(self) -> str:
+        """What it is a piece of, as reported."""
+
+    @property
+    def position(self) -> pl.Expr:
+        """Where in the source a record is, from its `landing_line`."""
+
+    def batches(self, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
+        """The records, in the declared types (in order); `required` are columns a row cannot do without."""
 
 
 def empty_rejects() -> pl.DataFrame:

@@ -8,7 +8,6 @@ number; a column that no policy names is reported, and stops the run at the gate
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,9 @@ from datetime import date
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal
 
-import numpy as np
 import polars as pl
-import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,11 +28,10 @@ from privacy_platform.engine.sources.batch import (
     Batch,
     convert,
     empty_rejects,
-    parse_json,
     parse_timestamps,
-    record_fault,
     rejects_of,
 )
+from privacy_platform.engine.sources.json_lines import Raw, parse_each_line, parse_lines
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.model import SourceType
 
@@ -46,8 +42,6 @@ MAX_LINE_BYTES = 16 * 2**20
 _SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
 _BATCH_ROWS = 65_536
 _DELIMITERS = ",;\t|"
-_BLANKS = (b" ", b"\t", b"\r")
-_AS_TEXT = (SourceType.STRING, SourceType.TIMESTAMP, SourceType.DATE)
 
 
 class SourceError(PrivacyPlatformError):
@@ -68,6 +62,15 @@ class FileSplit:
     start: int
     end: int
     compressed: bool = False
+
+    @property
+    def position(self) -> pl.Expr:
+        """Where a line is: the driver knows how many lie before this split and turns this into the file's line."""
+        return pl.format("{}:{}", pl.lit(self.index), pl.col(LINE))
+
+    def batches(self, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
+        """See `read_split`."""
+        return read_split(self, types, required)
 
 
 def landing_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -142,7 +145,7 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
         SourceError: the file as a whole is unreadable, or a CSV or Parquet column has an impossible type.
     """
     line = 0
-    readers: Mapping[Format, Callable[[FileSplit, Mapping[str, SourceType]], Iterator[_Raw]]] = {
+    readers: Mapping[Format, Callable[[FileSplit, Mapping[str, SourceType]], Iterator[Raw]]] = {
         "jsonl": _read_jsonl,
         "csv": partial(_read_csv, required=required),
         "parquet": _read_parquet,
@@ -171,23 +174,8 @@ def _readable(split: FileSplit) -> Iterator[None]:
         raise SourceError(f"{split.source}: cannot be read ({type(error).__name__}); land it again, whole") from None
 
 
-class _Raw(NamedTuple):
-    """A chunk before its texts are converted: `records` met, on so many lines of the file; the rest as in `Batch`."""
-
-    rows: pl.DataFrame
-    rejects: pl.DataFrame
-    records: int
-    lines: int
-    unknown: frozenset[str] = frozenset()
-    blank: int = 0
-
-
-def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
-    for chunk in _chunks(split):
-        ends = np.count_nonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n"))
-        lines = int(ends) + (not chunk.endswith(b"\n"))
-        fast = _jsonl_fast(chunk, lines, types)
-        yield fast if fast is not None else _jsonl_careful(chunk, types)
+def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[Raw]:
+    return (parse_lines(chunk, types) for chunk in _chunks(split))
 
 
 def _chunks(split: FileSplit) -> Iterator[bytes]:
@@ -211,94 +199,7 @@ def _open(split: FileSplit) -> IO[bytes]:
     return gzip.open(split.path, "rb") if split.compressed else Path(split.path).open("rb")  # type: ignore[return-value]
 
 
-def _jsonl_fast(chunk: bytes, lines: int, types: Mapping[str, SourceType]) -> _Raw | None:
-    """The chunk by one vectorised parse into the declared types, or None when anything in it needs a look at each line.
-
-    The parse refuses numbers and booleans of another type, but drops fields it was not told of, and writes whatever
-    stands for a text as text. So what the chunk holds is counted too, see `_holds_only`.
-    """
-    schema = {name: pl.String() if kind in _AS_TEXT else TYPES[kind] for name, kind in types.items()}
-    try:
-        frame = pl.read_ndjson(io.BytesIO(chunk), schema=schema)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return None
-    if frame.height != lines or not _holds_only(chunk, frame):
-        return None
-    index = pl.int_range(lines, dtype=pl.Int64, eager=True).alias(LINE)
-    return _Raw(frame.insert_column(0, index), empty_rejects(), lines, lines)
-
-
-def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:
-    """Whether a chunk of JSON objects holds nothing but the values of `frame`, and texts where it has texts.
-
-    Every key ends in `":`. Of the chunk's `":`, let those followed by `null` be N, those followed by `"` be T, and all
-    be A. The chunk passes if A - N is the number of values that are not null in the frame, and T that of its texts.
-
-    That is proof, whatever stands inside of texts. Say u keys are unknown, n of them null, and k times `":` stands in a
-    text, j of those before an n. Then A - N = values + (u - n) + (k - j). Neither bracket can be negative, so both are
-    zero: an unknown key holds nothing but null, and no `":"` stands in a text, so T counts the texts.
-    """
-    characters = np.frombuffer(chunk, dtype=np.uint8)
-    quote, after = characters[:-1] == ord('"'), characters[1:]
-    blanks = (blank for blank in _BLANKS if blank in chunk)
-    if any((quote & (after == ord(blank))).any() for blank in blanks) and re.search(rb'"[ \t\r]+:', chunk):
-        return False  # a key that does not end in `":`
-    ends = np.flatnonzero(quote & (after == ord(":"))) + 2
-    following = characters.take(ends, mode="clip")
-    following = np.where(following == ord(" "), characters.take(ends + 1, mode="clip"), following)
-    texts = frame.select(cs.string())
-    values = frame.height * frame.width - sum(frame.null_count().row(0))
-    text_values = texts.height * texts.width - (sum(texts.null_count().row(0)) if texts.width else 0)
-    return (
-        len(ends) - int(np.count_nonzero(following == ord("n"))) == values
-        and int(np.count_nonzero(following == ord('"'))) == text_values
-    )
-
-
-def _jsonl_careful(chunk: bytes, types: Mapping[str, SourceType]) -> _Raw:
-    """The chunk line by line: what is wrong with each bad line, and the good ones parsed together."""
-    good: list[dict[str, object]] = []
-    good_lines: list[int] = []
-    bad: list[tuple[int, str, str | None, bytes]] = []
-    unknown: set[str] = set()
-    number, blank = -1, 0
-    for number, line in enumerate(chunk.removesuffix(b"\n").split(b"\n")):
-        if not line.strip():
-            blank += 1
-            continue
-        try:
-            record = parse_json(line)
-            fault = record_fault(record, types)
-        except (ValueError, RecursionError):
-            record, fault = None, (None, "not valid JSON")
-        if fault is not None or not isinstance(record, dict):
-            name, error = fault or (None, "not a JSON object")
-            bad.append((number, error, name, line))
-            continue
-        # A field that holds nothing but null is no data; it is found the moment it holds anything.
-        unknown.update(key for key in record.keys() - types.keys() if record[key] is not None)
-        good.append(record)
-        good_lines.append(number)
-    frame = pl.DataFrame(
-        {name: _json_column([record.get(name) for record in good], kind) for name, kind in types.items()}
-    ).with_columns(pl.Series(LINE, good_lines, dtype=pl.Int64))
-    lines, errors, fields, payloads = zip(*bad, strict=True) if bad else ((), (), (), ())
-    rejects = rejects_of(lines, errors, fields, payloads)
-    return _Raw(frame, rejects, number + 1, number + 1, frozenset(unknown), blank)
-
-
-def _json_column(values: list[object], kind: SourceType) -> pl.Series:
-    if kind is SourceType.STRING:
-        texts = [value if value is None or isinstance(value, str) else str(value) for value in values]
-        return pl.Series(values=texts, dtype=pl.String)
-    if kind in (SourceType.TIMESTAMP, SourceType.DATE):
-        return pl.Series(values=values, dtype=pl.String)
-    if kind is SourceType.NUMBER:
-        values = [float(value) if isinstance(value, int) else value for value in values]
-    return pl.Series(values=values, dtype=TYPES[kind])
-
-
-def _read_csv(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str] = ()) -> Iterator[_Raw]:
+def _read_csv(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str] = ()) -> Iterator[Raw]:
     with _open(split) as file:
         header = file.readline(MAX_LINE_BYTES)
         try:
@@ -328,7 +229,7 @@ def _csv_chunks(file: IO[bytes]) -> Iterator[bytes]:
         yield pending
 
 
-def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[str, SourceType]) -> _Raw:
+def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[str, SourceType]) -> Raw:
     csv.field_size_limit(MAX_LINE_BYTES)
     text = chunk.decode("utf-8", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -359,7 +260,7 @@ def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[st
     )
     lines = pl.Series(LINE, [starts[number] for number, _ in good], dtype=pl.Int64)
     unknown = frozenset(set(names) - set(types))
-    return _Raw(frame.with_columns(lines), rejects, len(records), starts[-1], unknown)
+    return Raw(frame.with_columns(lines), rejects, len(records), starts[-1], unknown)
 
 
 def _is_utf8(text: str) -> bool:
@@ -371,7 +272,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[_Raw]:
+def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[Raw]:
     file = pq.ParquetFile(split.path)
     names = file.schema_arrow.names
     unknown = frozenset(set(names) - set(types))
@@ -389,7 +290,7 @@ def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator
             for name, kind in types.items()
         ]
         rows = pl.DataFrame(columns).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64))
-        yield _Raw(rows, empty_rejects(), frame.height, frame.height, unknown)
+        yield Raw(rows, empty_rejects(), frame.height, frame.height, unknown)
 
 
 def _parquet_column(split: FileSplit, values: pl.Series, kind: SourceType) -> pl.Series:
@@ -435,5 +336,5 @@ def _timestamps(split: FileSplit, field: str) -> Iterator[pl.Series]:
         try:
             values = pl.read_ndjson(io.BytesIO(chunk), schema={field: pl.String()})[field]
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            values = _jsonl_careful(chunk, types).rows[field]
+            values = parse_each_line(chunk, types).rows[field]
         yield parse_timestamps(values)

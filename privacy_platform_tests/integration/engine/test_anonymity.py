@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import psycopg
 import pytest
+from pyspark import SparkFiles
 
 from privacy_platform import settings
 from privacy_platform.engine.gate import GateError, ReleaseReport
@@ -107,6 +108,11 @@ def k_of(table: pl.DataFrame, columns: list[str]) -> int:
     return int(table.group_by(columns).len()["len"].min())  # type: ignore[arg-type]
 
 
+def spills() -> list[Path]:
+    """What tasks have left for later ones, in the session's scratch folder."""
+    return list(Path(SparkFiles.getRootDirectory()).glob("spill-*"))
+
+
 QIS = ["age", "job", "joined"]
 
 
@@ -125,6 +131,7 @@ def test_a_table_without_identifiers_is_recoded_globally(world: World) -> None:
     assert query("SELECT recoding, classes, levels FROM governance.anonymity_releases WHERE target = %s", TARGET) == [
         ("global", table.select(QIS).n_unique(), report.anonymity.levels)
     ]
+    assert not spills()
 
 
 TARGET = "anonymized.anonymized_census_global"
@@ -200,6 +207,28 @@ def test_what_cannot_be_reached_names_the_columns_and_publishes_nothing(world: W
     assert not exists("anonymized.anonymized_census_no")
     assert staging_is_empty()
     assert query("SELECT 1 FROM governance.anonymity_releases WHERE target LIKE '%%census_no'") == []
+    assert not spills()
+
+
+def test_records_that_are_gone_before_they_are_recoded_are_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = census(6)
+    released(world, census_policy("census_kept"), people)
+    seen: list[int] = []
+
+    def losing(*words: Any) -> Anonymization:
+        seen.append(sum(path.stat().st_mode & 0o777 == 0o600 for path in spills()))
+        for path in spills():
+            path.unlink()
+        return anonymize(*words)
+
+    monkeypatch.setattr("privacy_platform.engine.anonymity.anonymize", losing)
+    released(world, census_policy("census_gone"), people)
+    assert seen == [1]
+    columns = [*QIS, "illness", "network"]
+    kept, gone = (frame(f"anonymized.anonymized_census_{name}").select(columns) for name in ("kept", "gone"))
+    assert gone.sort(columns).equals(kept.sort(columns))
 
 
 def test_a_record_that_recoding_loses_is_not_taken_for_suppressed(

@@ -1,7 +1,8 @@
 """The parts of the users benchmark that need no service: ratios, targets, memory, and that peers do the same work."""
 
 import json
-import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,15 +47,40 @@ def test_head_takes_the_first_lines(tmp_path: Path) -> None:
     assert head(source, tmp_path / "more", 9).read_bytes() == b"a\nb\nc\n"
 
 
+BALLAST = """
+import sys
+print("started", flush=True)
+sys.stdin.readline()
+ballast = bytearray(b"x") * int(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+del ballast
+print("let go", flush=True)
+sys.stdin.readline()
+"""
+
+
 def test_the_sampler_sees_memory_that_came_and_went() -> None:
+    # A process of its own: in the one that runs the tests, what others give back hides what comes.
     size = 64 * 2**20
-    with MemorySampler([os.getpid()], every=0.01) as sampler:
-        before = sum(sampler.now().values())
-        ballast = bytearray(os.urandom(4096) * (size // 4096))
-        time.sleep(0.2)
-        assert len(ballast) == size
-    assert sampler.samples > 1
+    command = [sys.executable, "-c", BALLAST, str(size)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin
+        assert child.stdout
+        assert child.stdout.readline() == "started\n"
+        with MemorySampler([child.pid], every=0.01) as sampler:
+            before = sum(sampler.now().values())
+            print(file=child.stdin, flush=True)
+            assert child.stdout.readline() == "held\n"
+            end, held = time.monotonic() + 60, sampler.samples
+            while sampler.samples < held + 2 and time.monotonic() < end:
+                time.sleep(0.01)
+            print(file=child.stdin, flush=True)
+            assert child.stdout.readline() == "let go\n"
+            after = sum(sampler.now().values())
+        print(file=child.stdin, flush=True)
     assert sampler.peak >= before + size // 2
+    assert after <= sampler.peak - size // 2
     assert sum(sampler.parts.values()) == sampler.peak
 
 

@@ -78,6 +78,7 @@ MODELS: list[tuple[type[BaseModel], str]] = [
     (privacy.HierarchyKeys, ""),
     (privacy.DateKeys, ""),
     (privacy.LandedKeys, ""),
+    (model.WindowPolicy, "window."),
     (model.Join, "join."),
     (model.Dimension, ""),
     (model.Measure, ""),

@@ -62,7 +62,8 @@ def test_the_partitioned_events_have_the_day_in_their_key(policies: PolicySet) -
     raw, published = raw_table(policy), anonymized_table(policy)
     assert raw.primary_key == published.primary_key == ("event_id", "timestamp")
     assert raw.key == published.key == ("event_id",)
-    assert published.indexes == (("user_token",),)
+    assert published.indexes == (("user_token",), ("timestamp",))
+    assert raw.upstream == ("landing_events", "topic_events")
     assert published.upstream == ("raw_events", "anonymized_users")
 
 

@@ -14,7 +14,7 @@ from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.private import PEOPLE, STEPS, plan_of
 
 REPETITIONS = 2_000
-TRIALS = 30_000
+TRIALS = 20_000
 # A share of TRIALS is no further from its probability, but in one of a billion runs (Hoeffding 1963).
 OFF = math.sqrt(math.log(2e9) / (2 * TRIALS))
 
@@ -201,6 +201,29 @@ def test_where_noise_leaves_nothing_to_say_a_mean_is_null_and_counts_are_not_bel
     assert table["rows"].min() == 0
     assert table["mean"].null_count() > 0.9 * len(table)
     assert table["mean"].is_null().equals(table["mean_error_95"].is_null())
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-6], ids=["laplace", "gaussian"])
+def test_what_is_told_of_small_groups_keeps_its_promise_too(delta: float) -> None:
+    names = ("rows", "spent", "mean", "each")
+    private = policy(
+        {k: MEASURES[k] for k in names},
+        measures={k: CLAMPS[k] for k in ("spent", "mean")},
+        keys=KNOWN,
+        delta=delta,
+        groups_per_unit=2 if delta == 0 else 30,
+    )
+    plan = plan_of(private)
+    # Eight sizes from next to nothing to twice what is told; every value is 70.
+    sizes = [round(plan.queries["_q_mean__count"].error_95 * times) for times in (0, 1, 2, 2.5, 3, 3.5, 4, 6)]
+    exact = answered(private, {place: np.full(size, 70.0) for place, size in zip(PLACES, sizes, strict=True)})
+    table = pl.concat([figures(private, plan, private_answers(private, plan, exact)) for _ in range(500)])
+    for name, truth in (("mean", 70.0), ("each", 70.0)):
+        told = table.filter(pl.col(name).is_not_null())
+        assert 0.2 < told.height / table.height < 0.9
+        within = ((told[name] - truth).abs() <= told[f"{name}_error_95"]).mean()
+        assert isinstance(within, float)
+        assert 0.93 < within < 0.98, name
 
 
 MISTAKES = [

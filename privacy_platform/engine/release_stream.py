@@ -1,0 +1,303 @@
+"""One batch of a topic: a bounded range of offsets through both zones and the windows, published in one transaction.
+
+The same tasks, checks and gates as for files; only the publication differs. The batch is staged for the raw zone, then
+from there for the anonymized zone, then the windows it touches are counted. When every check has passed, the rows are
+added to what stands, the windows replaced, and the offsets advanced, all in one transaction: whatever is killed and
+whenever, the records before an offset are in the zones, once, and those after it are not.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from psycopg import Connection, sql
+from pyspark.sql import SparkSession
+
+from privacy_platform.engine.anonymize import AnonymizeTask
+from privacy_platform.engine.gate import (
+    Publication,
+    ReleaseReport,
+    Run,
+    column_lineage,
+    entries,
+    hold_all,
+    pin,
+    refuse,
+    releasing,
+)
+from privacy_platform.engine.land import LandTask
+from privacy_platform.engine.release_anonymized import anonymized_checks, arrows, is_behind, require_upstream
+from privacy_platform.engine.release_raw import drop_repeats, drop_standing, raw_checks
+from privacy_platform.engine.release_windows import NEVER, window_checks, windows_lineage, windows_release
+from privacy_platform.engine.session import parallelism
+from privacy_platform.engine.sources.topic import Backlog, backlog, topic_splits
+from privacy_platform.engine.sources.zone import relation_splits
+from privacy_platform.engine.stage import Statistics, run_stage, total
+from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.governance import audit, lineage
+from privacy_platform.governance.lineage import LineageRecord
+from privacy_platform.policy.compile import aggregate_table, anonymized_table, raw_table, topic_asset
+from privacy_platform.policy.load import PolicySet
+from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
+from privacy_platform.policy.tables import WHOLE, Partition, Table
+from privacy_platform.vault.keyring import load_keyring
+from privacy_platform.vault.subjects import check_keyring
+from privacy_platform.warehouse.append import analyze, append, appending, require_appendable
+from privacy_platform.warehouse.checks import CheckOutcome, raw_pii_check
+from privacy_platform.warehouse.offsets import OffsetRange, advance, complete, complete_until
+from privacy_platform.warehouse.release import STAGING, Release, open_staging
+from privacy_platform.warehouse.tables import count_rows, partitions
+from privacy_platform.warehouse.views import ensure_views
+from privacy_platform.warehouse.windows import drop_windows, late_rows, settle, stage_windows, touched_windows
+
+BATCH_EVENTS = 200_000
+
+
+class NotStreamedError(PrivacyPlatformError):
+    """The dataset has no topic."""
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """What one batch did: the ranges it published, how many records it left unread, and its tables."""
+
+    topic: str
+    ranges: tuple[OffsetRange, ...]
+    lag: int
+    tables: tuple[ReleaseReport, ...]
+    late: int
+    seconds: float
+
+    @property
+    def records(self) -> int:
+        """Records read."""
+        return sum(map(len, self.ranges))
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A table's share of the batch, staged and checked; `dropped` tells what stands that its rows replace."""
+
+    release: Release
+    table: Table
+    publication: Publication
+    checks: list[CheckOutcome]
+    statistics: Statistics
+    touched: Sequence[datetime] = ()
+    pinned: Mapping[str, int] = field(default_factory=dict)
+
+
+def release_batch(
+    spark: Callable[[], SparkSession],
+    policy: DatasetPolicy,
+    policies: PolicySet,
+    run: Run,
+    *,
+    limit: int = BATCH_EVENTS,
+) -> StreamReport | None:
+    """Publish the next records of a dataset's topic; None when there are none.
+
+    Args:
+        spark: gives the session; not called when there is nothing to read.
+        policy: the dataset.
+        policies: all policies, for the dataset this one refers to and the windows made of it.
+        run: the run this belongs to.
+        limit: how many records to read at the most.
+
+    Raises:
+        NotStreamedError: the policy names no topic.
+        UpstreamMissingError: the dataset referred to was never materialized.
+        GateError: a check failed; nothing was published and the offsets stand where they stood.
+        TopicError: the broker cannot be read.
+    """
+    topic = policy.source.topic
+    if topic is None:
+        raise NotStreamedError(f"{policy.dataset} is not streamed: name a topic in its policy, source.topic.")
+    began = time.monotonic()
+    raw, shown = raw_table(policy), anonymized_table(policy)
+    windowed = {a.aggregate: a for a in policies.aggregates.values() if a.window and a.source == shown.name}
+    tables = {name: aggregate_table(aggregate, policies) for name, aggregate in windowed.items()}
+    with releasing(raw, shown, *tables.values()) as connection:
+        left = backlog(connection, topic, limit)
+        if not left.ranges:
+            _settle(connection, [(windowed[name], table) for name, table in tables.items()], left)
+            return None
+        for table in (raw, shown, *tables.values()):
+            require_appendable(connection, table)
+        until = complete_until(connection, topic)
+        landed = _land(connection, spark, policy, run, left)
+        anonymized = _anonymize(connection, spark, policy, policies, run, landed)
+        counted = [
+            _count(connection, aggregate, tables[name], shown, run, anonymized, left.seen_at if left.ends else until)
+            for name, aggregate in windowed.items()
+        ]
+        late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
+        reports = _publish(connection, run, left, [landed, anonymized, *counted], list(windowed.values()))
+        return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
+
+
+def _land(
+    connection: Connection, spark: Callable[[], SparkSession], policy: DatasetPolicy, run: Run, left: Backlog
+) -> _Staged:
+    """Stage the records, sealed, without those that have landed before."""
+    table = raw_table(policy)
+    release = appending(table)
+    keyring = load_keyring()
+    check_keyring(connection, keyring)
+    open_staging(connection, release)
+    now = datetime.now(UTC)
+    task = LandTask(policy, release, run.id, now, now.date())
+    splits = topic_splits(left.ranges, policy.source.schema_version, parallelism=parallelism())
+    statistics = total(run_stage(spark(), splits, task))
+    analyze(connection, release)
+    statistics["duplicates"] += drop_repeats(connection, release, "min")
+    if partitions(connection, table):
+        statistics["already_landed"] += drop_standing(connection, release)
+    checks = raw_checks(connection, policy, release, statistics)
+    _require(connection, table, run, policy.dataset, checks)
+    arrow = LineageRecord(
+        source=topic_asset(policy),
+        target=table.qualified,
+        transformation="land: tokenize, seal",
+        records_in=statistics["read"],
+        records_out=statistics["new"],
+        run_id=run.id,
+        column_lineage=column_lineage(table),
+    )
+    keys = (f"token/v{keyring.pinned}", f"sealing/v{keyring.current}")
+    return _Staged(release, table, Publication(policy.dataset, (arrow,), keys_used=keys), checks, statistics)
+
+
+def _anonymize(
+    connection: Connection,
+    spark: Callable[[], SparkSession],
+    policy: DatasetPolicy,
+    policies: PolicySet,
+    run: Run,
+    landed: _Staged,
+) -> _Staged:
+    """Stage the anonymized records of the staged raw ones."""
+    table = anonymized_table(policy)
+    reference = policies.datasets[policy.references.dataset] if policy.references else None
+    static = raw_pii_check(policy, {}, ())
+    _require(connection, table, run, policy.dataset, [static])
+    joined = (raw_table(reference), anonymized_table(reference)) if reference else ()
+    require_upstream(connection, table, joined)
+    release = appending(table)
+    open_staging(connection, release)
+    pinned = pin(connection, {other: partitions(connection, other) for other in joined})
+    behind = reference is not None and is_behind(connection, reference)
+    splits = relation_splits(connection, STAGING, [landed.release.partition(WHOLE)], parallelism=parallelism())
+    connection.commit()
+    task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
+    statistics = total(run_stage(spark(), splits, task))
+    analyze(connection, release)
+    checks = anonymized_checks(connection, policy, release, statistics, reference)
+    _require(connection, table, run, policy.dataset, checks)
+    # Each record was looked up once in the tables referred to.
+    read = dict.fromkeys((landed.table, *joined), statistics["read"])
+    keyring = load_keyring()
+    publication = Publication(
+        policy.dataset,
+        tuple(arrows(policy, release, run, read, statistics["published"])),
+        keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
+    )
+    return _Staged(release, table, publication, checks, statistics, pinned=pinned)
+
+
+def _count(
+    connection: Connection,
+    policy: AggregatePolicy,
+    table: Table,
+    source: Table,
+    run: Run,
+    added: _Staged,
+    until: datetime | None,
+) -> _Staged:
+    """Stage the windows that the anonymized records touch."""
+    release = windows_release(table)
+    open_staging(connection, release)
+    touched = touched_windows(connection, policy, added.release)
+    counted, small = stage_windows(
+        connection, release, policy, source, complete_until=until or NEVER, added=added.release, touched=touched
+    )
+    checks = window_checks(connection, release, policy, counted, small)
+    _require(connection, table, run, policy.aggregate, checks)
+    statistics = Statistics(read=counted, rows_in_small_groups=small, windows=len(touched))
+    shown = count_rows(connection, STAGING, release.staging)
+    publication = Publication(policy.aggregate, (windows_lineage(policy, table, source, run, counted, shown),))
+    return _Staged(release, table, publication, checks, statistics, touched=touched)
+
+
+def _require(connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]) -> None:
+    """End the batch unless all checks passed."""
+    if not all(check.passed for check in checks):
+        refuse(connection, table, run, dataset, checks)
+
+
+def _publish(
+    connection: Connection, run: Run, left: Backlog, parts: Sequence[_Staged], windowed: Sequence[AggregatePolicy]
+) -> tuple[ReleaseReport, ...]:
+    """Everything the batch staged, its offsets and its records of what happened: one transaction."""
+    connection.commit()
+    advance(connection, left.ranges, run.id, left.expected)
+    for part in parts:
+        hold_all(connection, part.table, part.pinned)
+    added = []
+    for part in parts:
+        before = _rows_before(connection, part.table)
+        gone = drop_windows(connection, part.table, part.touched) if part.touched and before is not None else 0
+        rows, touched = append(connection, part.release, part.table)
+        added.append((rows, (before or 0) - gone + rows, touched))
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, part.release.secret)))
+    if left.ends:
+        complete(connection, left.topic, left.seen_at)
+        for policy, part in zip(windowed, parts[2:], strict=True):
+            settle(connection, policy, part.table, left.seen_at)
+    ensure_views(connection)
+    reports = []
+    for part, (rows, table_rows, touched) in zip(parts, added, strict=True):
+        quarantined = connection.execute(
+            sql.SQL("INSERT INTO raw.quarantine SELECT * FROM {}").format(
+                sql.Identifier(STAGING, part.release.quarantine)
+            )
+        ).rowcount
+        for record in part.publication.lineage:
+            lineage.record(connection, record)
+        for entry in entries(
+            part.table, run, part.publication, (rows, table_rows), touched, (), part.checks, quarantined
+        ):
+            audit.record(connection, entry)
+        reports.append(_report(part, run, rows, table_rows, touched))
+    connection.commit()
+    return tuple(reports)
+
+
+def _report(part: _Staged, run: Run, rows: int, table_rows: int, touched: Sequence[Partition]) -> ReleaseReport:
+    return ReleaseReport(
+        part.table,
+        tuple(touched),
+        rows,
+        table_rows,
+        tuple(part.checks),
+        dict(part.statistics),
+        time.monotonic() - run.started,
+    )
+
+
+def _rows_before(connection: Connection, table: Table) -> int | None:
+    """The rows of a table by the record, since counting would cost too much each time; None when it does not stand."""
+    if not partitions(connection, table):
+        return None
+    recorded = audit.rows_on_record(connection, table.qualified)
+    return count_rows(connection, table.zone, table.name) if recorded is None else recorded[0] - recorded[1]
+
+
+def _settle(connection: Connection, windowed: Sequence[tuple[AggregatePolicy, Table]], left: Backlog) -> None:
+    """Nothing to read: everything sent until now is published, so more windows may be final."""
+    complete(connection, left.topic, left.seen_at)
+    for policy, table in windowed:
+        if partitions(connection, table):
+            settle(connection, policy, table, left.seen_at)
+    connection.commit()
