@@ -163,3 +163,6 @@ GRANT SELECT, INSERT ON governance.private_releases, governance.private_utility 
 GRANT SELECT ON governance.privacy_accounts, governance.private_releases, governance.private_utility TO privacy_compliance;
 GRANT EXECUTE ON FUNCTION governance.lock_account(text, text) TO privacy_pipeline;
 GRANT EXECUTE ON FUNCTION governance.zcdp_epsilon(double precision, double precision) TO privacy_pipeline, privacy_compliance;
+
+-- These showed exact figures of the tables below the aggregates; they are made anew as sums over the aggregates.
+DROP VIEW IF EXISTS analytics.v_recent_events, analytics.v_subscription_metrics;

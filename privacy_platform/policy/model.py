@@ -599,6 +599,11 @@ class AggregatePolicy(PolicyModel):
     def _unit_problems(self, privacy: PrivacyPolicy) -> Iterator[str]:
         if privacy.unit is PrivacyUnit.USER_DAY and self.day_dimension is None:
             yield "unit: `user_day` needs a dimension with `truncate: day`, or what a user does on two days would meet"
+        if self.join and self.join.by != self.unit:
+            yield (
+                f"unit: a private table joins by `{self.unit}` only; a row joined by `{self.join.by}` may be another "
+                "person's, who would count in many units"
+            )
         landed = [name for name, keys in privacy.known.items() if isinstance(keys, LandedKeys)]
         if landed and (privacy.unit is not PrivacyUnit.USER_DAY or landed != [self.day_dimension]):
             yield f"keys.{landed[0]}: `landed` is for the day of unit `user_day`"

@@ -22,7 +22,9 @@ ROLES = ("analyst", "linkage", "dashboard", "compliance", "pipeline")
 
 @pytest.fixture(scope="module")
 def home(homes: Callable[..., Home], spark: "SparkSession", tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = homes()
+    # Exact aggregates: of sixty people a private one shows next to nothing, and its views with it.
+    exact = {name: {"mode": "exact_with_minimum"} for name in AGGREGATES}
+    home = homes(PRIVACY_PLATFORM_POLICIES=str(policy_folder(tmp_path_factory.mktemp("exact"), exact)))
     someone = people(60)
     write(home.landing / "users.jsonl", someone)
     write(home.landing / "events.jsonl", events(someone, 600))

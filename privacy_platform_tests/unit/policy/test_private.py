@@ -229,6 +229,8 @@ def test_what_is_told_of_small_groups_keeps_its_promise_too(delta: float) -> Non
 MISTAKES = [
     ({"privacy": None}, "privacy: is missing"),
     ({"privacy.unit": "user_day"}, "privacy.unit: `user_day` needs a dimension with `truncate: day`"),
+    ({"join": {"table": "anonymized_o", "by": "shop", "columns": ["owner"]}}, "privacy.unit: a private table joins by"),
+    ({"window": {"column": "at"}}, "window: windows are counted anew again and again"),
     ({"privacy.measures": {"spent": {}}}, r"privacy.measures.spent: `sum` needs `clamp"),
     ({"privacy.measures": {"spent": {"clamp": [3, 3]}}}, "low below high"),
     ({"privacy.measures": {"spent": {"clamp": [0, 9]}, "rows": {"clamp": [0, 1]}}}, "`count` has no `clamp`"),
