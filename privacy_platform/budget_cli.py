@@ -206,12 +206,33 @@ def report(
             utility.record(connection, target, measured(spark_session(), connection, policy, policies))
     with connect(Role.COMPLIANCE) as connection:
         found = utility.latest(connection, target)
+        newer = _released_since(connection, policies, policy)
     if as_json:
-        show_json({"table": policy.aggregate, "private": False, "measures": [asdict(row) for row in found]})
+        measures = [asdict(row) for row in found]
+        show_json({"table": policy.aggregate, "private": False, "released_since": newer, "measures": measures})
     elif found:
         _show_utility(f"{target}, measured at {found[0].measured_at:%Y-%m-%d %H:%M:%S} (UTC); not private", found)
     else:
         out.print(f"Nothing was measured of {target} yet.", highlight=False)
+    if newer and not as_json:
+        out.print(
+            f"Note: released after {target}: {', '.join(newer)}. What changed there counts as error here.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _released_since(connection: "Connection", policies: "PolicySet", policy: "AggregatePolicy") -> list[str]:
+    """The tables it is made from that were released after it."""
+    from privacy_platform.governance.audit import last_publications
+    from privacy_platform.policy.compile import aggregate_table, anonymized_table
+
+    def last(table: str) -> int:
+        return max(last_publications(connection, table).values(), default=0)
+
+    table = aggregate_table(policy, policies)
+    sources = [anonymized_table(policies.anonymized_tables[name]).qualified for name in table.upstream]
+    return [source for source in sources if last(source) > last(table.qualified)]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ stream_app = typer.Typer()
 @command(stream_app, "stream")
 def stream(
     dataset: Annotated[str, typer.Argument(help="A dataset with a topic.")] = "events",
-    limit: Annotated[int, typer.Option(min=1, help="Records in a batch, at the most.")] = 200_000,
+    limit: Annotated[int, typer.Option(min=1, help="Records in a batch, at the most.")] = 500_000,
     as_json: Json = False,
 ) -> None:
     """Publish what arrives in a dataset's topic, batch after batch, until SIGTERM or Ctrl-C; the batch is finished."""

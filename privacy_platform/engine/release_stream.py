@@ -51,7 +51,7 @@ from privacy_platform.warehouse.tables import count_rows, partitions
 from privacy_platform.warehouse.views import ensure_views
 from privacy_platform.warehouse.windows import drop_windows, late_rows, settle, stage_windows, touched_windows
 
-BATCH_EVENTS = 200_000
+BATCH_EVENTS = 500_000
 
 
 class NotStreamedError(PrivacyPlatformError):

@@ -6,6 +6,7 @@ read; what only the data can tell is how much the bounds cut off.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -16,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
 from privacy_platform.engine.aggregate import aggregate
 from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import driver_errors
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
@@ -70,12 +72,10 @@ def trials(
     """
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
-    source, joined = _frames(spark, connection, policy, policies)
-    exact = _exact(policy, source, joined)
-    days = _landed(connection, policy, policies)
-    for most_groups in groups:
-        for most_rows in rows:
-            bounds = {"groups_per_unit": most_groups, "rows_per_group": most_rows}
+    with _frames(spark, connection, policy, policies) as (source, joined):
+        exact = _exact(policy, source, joined)
+        days = _landed(connection, policy, policies)
+        for bounds in ({"groups_per_unit": g, "rows_per_group": r} for g in groups for r in rows):
             bound = policy.model_copy(update={"privacy": privacy.model_copy(update=bounds)})
             answers = _collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
             there = answers.filter(pl.col(PEOPLE) > 0)
@@ -85,9 +85,8 @@ def trials(
                 plan = plan_of(tried)
                 released = figures(tried, plan, private_answers(tried, plan, there, days=days))
                 yield Trial(
+                    **bounds,
                     epsilon=epsilon,
-                    groups_per_unit=most_groups,
-                    rows_per_group=most_rows,
                     counted=int(there[ROWS].sum()) / max(1, int(answers[ALL_ROWS].sum())),
                     threshold=plan.threshold,
                     utility=_utility(policy, released, exact),
@@ -103,27 +102,37 @@ def measured(
         UpstreamMissingError: a table it is made from was never materialized.
     """
     table = aggregate_table(policy, policies)
-    source, joined = _frames(spark, connection, policy, policies)
-    rows = connection.execute(
-        sql.SQL("SELECT {} FROM {}").format(
-            sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
-            sql.Identifier(table.zone, table.name),
-        )
-    ).fetchall()
-    return _utility(policy, pl.DataFrame(rows, schema=table.schema(), orient="row"), _exact(policy, source, joined))
+    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    with _frames(spark, connection, policy, policies) as (source, joined):
+        rows = connection.execute(
+            sql.SQL("SELECT {} FROM {}").format(columns, sql.Identifier(table.zone, table.name))
+        ).fetchall()
+        exact = _exact(policy, source, joined)
+    return _utility(policy, pl.DataFrame(rows, schema=table.schema(), orient="row"), exact)
 
 
+@contextmanager
 def _frames(
     spark: SparkSession, connection: Connection, policy: AggregatePolicy, policies: PolicySet
-) -> tuple[DataFrame, DataFrame | None]:
+) -> Iterator[tuple[DataFrame, DataFrame | None]]:
+    """What the aggregate is made from, all of one moment: that of the connection's transaction, too."""
     table = aggregate_table(policy, policies)
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
-    require_upstream(connection, table, sources)
-    frames = [
-        zone_frame(spark, connection, source, partitions(connection, source), used_columns(policy, source))
-        for source in sources
-    ]
-    return frames[0], frames[1] if policy.join else None
+    with snapshot() as seen:
+        enter_snapshot(connection, seen)
+        require_upstream(connection, table, sources)
+        frames = [
+            zone_frame(
+                spark,
+                connection,
+                source,
+                partitions(connection, source),
+                used_columns(policy, source),
+                seen=seen,
+            )
+            for source in sources
+        ]
+        yield frames[0], frames[1] if policy.join else None
 
 
 def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:

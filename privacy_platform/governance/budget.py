@@ -318,11 +318,13 @@ def _spent(connection: Connection, account: Account, now: datetime) -> tuple[dic
 def _worst(spent: Mapping[Period, Loss], delta: float) -> tuple[Period, Total]:
     """The period that has cost most. What was charged to no single day was charged to every day."""
     every = [spent[None]] if None in spent else []
+    days = sorted(day for day in spent if day is not None)
+    # Most days have lost the same.
+    totals = {loss: composed([*every, loss], delta) for loss in {spent[day] for day in days}}
     worst: tuple[Period, Total] = (None, composed(every, delta))
-    for period in sorted(day for day in spent if day is not None):
-        total = composed([*every, spent[period]], delta)
-        if total.epsilon > worst[1].epsilon:
-            worst = (period, total)
+    for day in days:
+        if totals[spent[day]].epsilon > worst[1].epsilon:
+            worst = (day, totals[spent[day]])
     return worst
 
 

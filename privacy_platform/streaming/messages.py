@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ def lines(path: Path, chunk: int) -> Iterator[list[Message]]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             found = (line for raw in file if (line := raw.strip()))
-            while part := [Message(_key_of_line(line), line) for line, _ in zip(found, range(chunk), strict=False)]:
+            while part := [Message(_key_of_line(line), line) for line in islice(found, chunk)]:
                 yield part
     except (OSError, EOFError) as error:
         raise StreamingError(f"{path} cannot be read ({getattr(error, 'strerror', None) or 'damaged'}).") from None

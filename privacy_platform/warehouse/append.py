@@ -42,6 +42,8 @@ def require_appendable(connection: Connection, table: Table) -> None:
 
 def analyze(connection: Connection, release: Release) -> None:
     """Tell the planner how small the staged rows are beside the tables that they are joined with."""
+    # How many there are is what matters: a small sample costs a tenth of the usual one.
+    connection.execute("SET LOCAL default_statistics_target = 10")
     connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(STAGING, release.partition(WHOLE))))
     connection.commit()
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from privacy_platform.cli import app
 from privacy_platform_tests.end_to_end.homes import ROOT, Home
 from privacy_platform_tests.end_to_end.people import events, people, write
 
@@ -96,6 +98,50 @@ def test_detokenize(home: Home) -> None:
     assert not refused.stdout
 
 
+def test_the_privacy_budget_and_what_it_buys(home: Home) -> None:
+    document = home.json("budget", "show")
+    budgets = {(each["dataset"], each["unit"]): each for each in document["budgets"]}
+    assert set(budgets) == {("users", "user"), ("users", "user_day")}
+    assert all(0 < each["spent"] < each["epsilon"] and each["left"] > 0 for each in budgets.values())
+    assert {release["target"].split(".")[1] for release in document["releases"]} == {
+        "user_cohorts", "daily_event_metrics", "product_metrics",
+    }  # fmt: skip
+    explained = home.json("budget", "explain", "analytics.daily_event_metrics")
+    assert explained["unit"] == "user_day"
+    assert explained["releases_left"] > 0
+    assert explained["promised_error_95"]["unique_users"]["1000"] > 0
+    assert {query["measure"] for query in explained["queries"]} >= {"total_events", "unique_users"}
+    words = home.run("budget", "explain", "daily_event_metrics").stdout
+    assert "everything of one user on one day (UTC)" in words
+    latest, *_ = home.json("audit", "show", "--limit", "1")
+    assert (latest["action"], latest["actor"]) == ("restricted_read", "privacy_platform_compliance")
+    assert (latest["subject_table"], latest["details"]) == ("analytics.daily_event_metrics", {"read": "privacy budget"})
+
+
+def test_looks_at_exact_figures_are_called_not_private_and_recorded(home: Home) -> None:
+    def run(*words: str) -> str:
+        # In this process, whose Spark session is running already.
+        with home.entered():
+            done = CliRunner().invoke(app, ["budget", *words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    before = home.rows("SELECT count(*) FROM governance.privacy_budget")
+    tried = json.loads(run("simulate", "user_cohorts", "--epsilon", "0.5,2", "--json"))
+    assert tried["private"] is False
+    assert [trial["epsilon"] for trial in tried["trials"]] == [0.5, 2]
+    assert "not private" in run("simulate", "user_cohorts")
+    [entry, *_] = home.json("audit", "show", "--limit", "1")
+    assert (entry["subject_table"], entry["details"]) == ("analytics.user_cohorts", {"read": "budget simulation"})
+    reported = json.loads(run("report", "user_cohorts", "--json"))
+    assert reported["private"] is False
+    assert reported["released_since"] == []
+    again = home.json("budget", "report", "user_cohorts", "--last")
+    assert again["measures"] == reported["measures"]
+    assert {row["measure"] for row in again["measures"]} >= {"total_users", "total_revenue"}
+    assert home.rows("SELECT count(*) FROM governance.privacy_budget") == before
+
+
 def test_risk_of_a_table_is_that_of_what_the_role_sees(home: Home) -> None:
     document = home.json("risk", "anonymized_users")
     assert (document["table"], document["role"]) == ("anonymized.anonymized_users", "analyst")
@@ -167,6 +213,8 @@ ERRORS = {
     "a table of another role": (("risk", "anonymized_users", "--role", "dashboard"), "anonymized_users"),
     "a column that is none": (("risk", "anonymized_users", "--sensitive", "shoe_size"), "shoe_size"),
     "a file that is none": (("risk", "/no/such/people.csv"), "people.csv"),
+    "a table that is not private": (("budget", "explain", "anonymized_users"), "anonymized_users"),
+    "an epsilon that is none": (("budget", "simulate", "user_cohorts", "--epsilon", "1,x"), "--epsilon"),
     "keys twice": (("keys", "init"), "keyring"),
     "a policy folder that is none": (("policy", "check", "--json"), "PRIVACY_PLATFORM_POLICIES"),
     "a database that is none": (("audit", "verify"), "PRIVACY_PLATFORM_DATABASE_URL"),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from privacy_platform import settings
 from privacy_platform.anonymization.kanonymity.requirements import LDiversity, Requirements, TCloseness
 from privacy_platform.errors import SettingsError
-from privacy_platform.policy.compile import anonymized_table, published_type, raw_table
+from privacy_platform.policy.compile import aggregate_table, anonymized_table, published_type, raw_table
 from privacy_platform.policy.load import (
     InvalidPolicy,
     PolicySet,
@@ -110,6 +110,7 @@ def changed(document: Document, *changes: Callable[[Document], None]) -> Documen
 
 
 def folder_of(folder: Path, *documents: Document) -> PolicySet:
+    folder.mkdir(exist_ok=True)
     for document in documents:
         name = document.get("dataset") or document["aggregate"]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(document))
@@ -209,6 +210,7 @@ def test_mistakes_in_a_dataset_are_named(
         (put("fields/at/technique", {"truncate": {"unit": "month"}}), "fields.at", "the day or less"),
         (put("fields/at/technique", "hmac"), "fields.at", "must keep its day"),
         (put("fields/at/technique", "suppress"), "fields.at", "published"),
+        (put("source/topic", "acts of people"), "source.topic", ""),
     ],
 )
 def test_mistakes_in_a_partitioned_dataset_are_named(
@@ -254,6 +256,67 @@ def test_mistakes_in_an_aggregate_are_named(
     assert invalid.message.startswith("counts.yaml: ")
     assert named in invalid.message
     assert mend in invalid.message
+
+
+WINDOWS: Document = {
+    "aggregate": "windows",
+    "description": "Acts by minute.",
+    "source": "anonymized_acts",
+    "unit": "token",
+    "window": {"column": "at"},
+    "dimensions": {"act": {"column": "act", "comment": "c"}},
+    "measures": {"acts": {"kind": "count", "comment": "c"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "mend"),
+    [
+        (put("window/column", "act"), "window.column", "not a published timestamp"),
+        (put("window/minutes", 0), "window.minutes", "1"),
+        (put("join", COUNTS["join"]), "window", "remove `join` and `derive`"),
+        (put("dimensions/act/required", True), "window", "neither `truncate` nor `required`"),
+        (put("measures/acts/where", {"act": "x"}), "measures.acts", "without `where`"),
+        (
+            put("measures/acts", {"kind": "sum", "column": "act", "comment": "c"}),
+            "measures.acts",
+            "`count_distinct` only",
+        ),
+        (put("measures/is_final", {"kind": "count", "comment": "c"}), "window", "`is_final`"),
+    ],
+)
+def test_mistakes_in_windows_are_named(
+    tmp_path: Path, change: Callable[[Document], None], named: str, mend: str
+) -> None:
+    assert not folder_of(tmp_path / "good", PEOPLE, ACTS, WINDOWS).invalid
+    (invalid,) = folder_of(tmp_path / "bad", PEOPLE, ACTS, changed(WINDOWS, change)).invalid
+    assert (invalid.name, invalid.is_aggregate) == ("windows", True)
+    assert named in invalid.message
+    assert mend in invalid.message
+
+
+@pytest.mark.parametrize(
+    ("document", "change", "mend"),
+    [
+        (PEOPLE, put("on_duplicate", "last"), "keeps the `first` record"),
+        (PEOPLE, put("privacy_model", {"k": 2, "quasi_identifiers": ["born"]}), "remove source.topic or privacy_model"),
+        (PEOPLE, put("source/position", "id"), "messages have no place in a file"),
+    ],
+)
+def test_what_cannot_be_added_to_has_no_topic(
+    tmp_path: Path, document: Document, change: Callable[[Document], None], mend: str
+) -> None:
+    streamed = changed(changed(document, put("source/topic", "people.v1")), put("on_duplicate", "first"))
+    assert not folder_of(tmp_path / "good", streamed).invalid
+    (invalid,) = folder_of(tmp_path / "bad", changed(streamed, change)).invalid
+    assert mend in invalid.message
+
+
+def test_windows_have_a_start_and_an_end_of_their_own(tmp_path: Path) -> None:
+    policies = folder_of(tmp_path, PEOPLE, ACTS, WINDOWS)
+    table = aggregate_table(policies.aggregates["windows"], policies)
+    assert [column.name for column in table.columns] == ["window_start", "act", "acts", "is_final"]
+    assert table.key == ("window_start", "act")
 
 
 @pytest.mark.parametrize(
