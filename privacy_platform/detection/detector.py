@@ -68,6 +68,7 @@ _ANCHORS: dict[T, float] = {
     T.ETHNICITY: 0.5,
     T.RELIGION: 0.5,
     T.SEXUAL_ORIENTATION: 0.8,
+    T.HEALTH: 0.35,
 }
 # What a table without people takes from a type, and what a table about people adds.
 _CONTEXT: dict[T, tuple[float, float]] = {
@@ -75,7 +76,7 @@ _CONTEXT: dict[T, tuple[float, float]] = {
     T.STATE: (-3.4, 3.4),
     T.COUNTRY: (-3.8, 3.0),
     T.POSTAL_CODE: (-1.5, 2.5),
-    T.COORDINATES: (-3.0, 1.0),
+    T.COORDINATES: (-3.8, 1.4),
     T.STREET_ADDRESS: (-0.8, 1.2),
     T.PHONE: (-0.5, 0.8),
     T.PERSON_NAME: (-0.6, 1.2),
@@ -112,6 +113,8 @@ _THINGS_COST = {
     T.FINANCE: 2.0,
     T.ETHNICITY: 1.5,
 }
+# What a column without any name gains among people, where its values look like it.
+_NAMELESS = {T.PERSON_NAME: 1.6, T.PHONE: 1.6, T.DATE_OF_BIRTH: 1.2, T.CITY: 1.0, T.POLITICAL_OPINION: 0.6}
 _ANIMALS_TOO = frozenset({T.GENDER, T.AGE, T.USER_ID, T.HEALTH, T.PERSON_NAME})
 _GRAVE = {
     "credit_card": T.CREDIT_CARD,
@@ -264,6 +267,9 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
     if any(r.name.animal for r in readings) and people < 0.5:
         for kind in _ANIMALS_TOO:
             scores[kind] -= 3.0 * (not name.person)
+    if name.meaningless:  # it does not say that it is something else
+        for kind, gain in _NAMELESS.items():
+            scores[kind] += gain * max(0.0, 2 * people - 1) * (support(kind, reading.values) > 1)
     if _is_own_id(reading, people, readings, at):
         scores[T.USER_ID] += 4.0
     kind = max(scores, key=lambda k: scores[k])
@@ -274,9 +280,11 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
 
 
 def _is_own_id(reading: _Reading, people: float, readings: Sequence[_Reading], at: int) -> bool:
-    """Whether a bare id is the key of a table about people: the first one, distinct, and with no other word."""
+    """Whether an id is the key of a table about people: the first one, distinct; bare, or the first of all columns."""
     name, values = reading.name, reading.values
-    if not name.key or name.types or people < 0.5:
+    if name.types or name.thing or name.negated or people < 0.5:
+        return False
+    if not name.key and not ("id" in name.generic and at == 0 and people > 0.8):  # `case_id`, the first of all columns
         return False
     first = not any("id" in r.name.generic or T.USER_ID in r.name.types for r in readings[:at])
     keys = max(values.share(k) for k in ("integer", "code", "uuid", "hex", "handle"))
@@ -287,6 +295,8 @@ def _finding(reading: _Reading, kind: T, probability: float, people: float) -> F
     column = reading.column
     grave = _grave(reading, kind)
     sensitivity = TRAITS[kind].sensitivity
+    if kind is T.CREDIT_CARD and reading.values.share("card_masked") > 0.9:  # PCI DSS 3.4: the last four may be shown
+        sensitivity = "medium"
     if grave and kind in (T.NONE, T.FREE_TEXT):
         kind, probability = T.FREE_TEXT, max(probability, 0.95)
         worst = [TRAITS[_GRAVE[name]].sensitivity for name in grave]
