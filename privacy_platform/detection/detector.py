@@ -76,46 +76,33 @@ _CONTEXT: dict[T, tuple[float, float]] = {
     T.STATE: (-3.4, 3.4),
     T.COUNTRY: (-3.8, 3.0),
     T.POSTAL_CODE: (-1.5, 2.5),
-    T.COORDINATES: (-3.8, 1.4),
+    T.COORDINATES: (-4.6, 1.4),
     T.STREET_ADDRESS: (-0.8, 1.2),
     T.PHONE: (-0.5, 0.8),
     T.PERSON_NAME: (-0.6, 1.2),
     T.AGE: (-1.0, 1.5),
     T.GENDER: (-0.5, 1.2),
-    T.MARITAL_STATUS: (-0.5, 1.0),
     T.USER_ID: (-1.0, 1.2),
     T.DATE_OF_BIRTH: (-1.0, 1.6),
     T.HEALTH: (-1.8, 2.4),
     T.ETHNICITY: (-1.6, 1.2),
-    T.RELIGION: (-1.0, 1.0),
     T.POLITICAL_OPINION: (-1.5, 1.0),
     T.FINANCE: (-2.2, 2.0),
     T.FREE_TEXT: (-3.0, 2.6),
-    T.IP_ADDRESS: (-0.3, 0.5),
-    T.SESSION_ID: (-0.8, 1.0),
-    T.DEVICE_ID: (-0.5, 0.8),
-    T.USERNAME: (-0.8, 0.8),
     T.VEHICLE: (-1.2, 1.0),
-    T.CREDENTIAL: (-1.0, 1.0),
 }
 # Organisations and products have these as well.
-_THINGS_TOO = frozenset({T.PHONE, T.STREET_ADDRESS, T.EMAIL, T.GENDER, T.AGE, T.ETHNICITY})
+_THINGS_TOO = frozenset({T.PHONE, T.STREET_ADDRESS, T.GENDER, T.AGE, T.ETHNICITY})
 _THINGS_COST = {
     T.PERSON_NAME: 1.5,
     T.STREET_ADDRESS: 9.0,
-    T.PHONE: 2.5,
-    T.COUNTRY: 2.0,
-    T.CITY: 3.0,
     T.POSTAL_CODE: 2.0,
     T.AGE: 3.0,
     T.GENDER: 5.0,
-    T.HEALTH: 2.5,
-    T.FINANCE: 2.0,
     T.ETHNICITY: 1.5,
 }
 # What a column without any name gains among people, where its values look like it.
-_NAMELESS = {T.PERSON_NAME: 1.6, T.PHONE: 1.6, T.DATE_OF_BIRTH: 1.2, T.CITY: 1.0, T.POLITICAL_OPINION: 0.6}
-_ANIMALS_TOO = frozenset({T.GENDER, T.AGE, T.USER_ID, T.HEALTH, T.PERSON_NAME})
+_NAMELESS = {T.PERSON_NAME: 1.6, T.PHONE: 1.6, T.DATE_OF_BIRTH: 1.2, T.CITY: 1.0}
 _GRAVE = {
     "credit_card": T.CREDIT_CARD,
     "iban": T.BANK_ACCOUNT,
@@ -159,21 +146,17 @@ def _read(column: Column) -> _Reading:
     return _Reading(column, name, values, scores)
 
 
-# What a name of a thing takes from types that values only look like: part numbers like phones, versions like addresses.
+# What a name of a thing takes from types that values only look like: part numbers like phones.
 _OF_A_THING = dict.fromkeys(
     (
         T.PERSON_NAME,
-        T.CITY,
-        T.STATE,
-        T.COUNTRY,
         T.USERNAME,
-        T.GENDER,
-        T.ETHNICITY,
         T.RELIGION,
         T.NATIONAL_ID,
+        T.PHONE,
     ),
     2.2,
-) | {T.PHONE: 2.5, T.IP_ADDRESS: 3.0}
+)
 
 
 def _name_takes_back(scores: dict[T, float], name: NameEvidence, values: ValueEvidence) -> None:
@@ -265,8 +248,7 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
         for kind, cost in _THINGS_COST.items():
             scores[kind] -= cost * things * min(1.0, 1.6 * (1 - people))
     if any(r.name.animal for r in readings) and people < 0.5:
-        for kind in _ANIMALS_TOO:
-            scores[kind] -= 3.0 * (not name.person)
+        scores[T.GENDER] -= 3.0 * (not name.person)
     if name.meaningless:  # it does not say that it is something else
         for kind, gain in _NAMELESS.items():
             scores[kind] += gain * max(0.0, 2 * people - 1) * (support(kind, reading.values) > 1)
@@ -284,11 +266,19 @@ def _is_own_id(reading: _Reading, people: float, readings: Sequence[_Reading], a
     name, values = reading.name, reading.values
     if name.types or name.thing or name.negated or people < 0.5:
         return False
-    if not name.key and not ("id" in name.generic and at == 0 and people > 0.8):  # `case_id`, the first of all columns
+    numbered = at == 0 and people > 0.8 and not name.generic.isdisjoint({"id", "number"}) and _is_code(values)
+    if not name.key and not numbered:  # `case_id`, the first of all columns
         return False
     first = not any("id" in r.name.generic or T.USER_ID in r.name.types for r in readings[:at])
     keys = max(values.share(k) for k in ("integer", "code", "uuid", "hex", "handle"))
     return first and values.size > 0 and values.distinct == values.size and keys > 0.8
+
+
+def _is_code(values: ValueEvidence) -> bool:
+    """Whether values are codes or long numbers, and no count of rows."""
+    if values.share("date") or values.share("phone") or values.share("percent"):
+        return False
+    return values.share("integer") < 0.5 or (values.numbers is not None and values.numbers[0] >= 1000)
 
 
 def _finding(reading: _Reading, kind: T, probability: float, people: float) -> Finding:

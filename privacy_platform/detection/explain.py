@@ -48,6 +48,7 @@ _KIND_WORDS = {
     "national_id": "valid national identifiers",
     "national_id_weak": "numbers with a national identifier's check digit",
     "id_masked": "masked national identifiers",
+    "national_id_one": "national identifiers of one country",
     "imei": "device numbers (IMEI)",
     "vin": "vehicle numbers (VIN)",
     "secret": "tokens of known services",

@@ -45,7 +45,8 @@ _INTEGER = re.compile(r"[-+]?\d+(?:\.0+)?")
 _MAC = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", re.I)
 _PHONE_LIKE = re.compile(r"[+(]?[\d(][\d\s().\-–/]{5,20}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?", re.I)
 _PHONE_US = re.compile(r"(?:\+?1[ .-]?)?\(?\d{3}\)?[ .-]+\d{3}[ .-]\d{4}(?:\s?(?:x|ext\.?)\s?\d+)?", re.I)
-_PHONE_DIGITS = re.compile(r"0[1-9]\d{8,9}|1[3-9]\d{9}|[6-9]\d{9}|[1-9]\d{1,2}[1-9]\d{8,9}")
+_PHONE_DIGITS = re.compile(r"0[1-9]\d{8,11}|1[3-9]\d{9}|[6-9]\d{9}|[1-9]\d{1,2}[1-9]\d{8,9}")
+_CJK_SENTENCE = re.compile(r".*[\u3041-\u3096\u4e00-\u9fff]{3}.{6,}[。！？].*|.*[\uac00-\ud7a3].{10,}[.!?다요]")
 _MOBILE_CN = re.compile(r"1[3-9]\d{9}")
 _PHONE_NATIONAL = re.compile(r"\(?0\d|\(\d{2,4}\)")
 _DATE = re.compile(
@@ -224,7 +225,7 @@ def _letters(value: str, seen: set[str]) -> set[str]:
     kinds: set[str] = set()
     if not seen & {"email", "url", "uuid", "mac", "date", "ip"}:
         kinds |= kinds_of_words(value)
-    if len(value.split()) >= 6:
+    if len(value.split()) >= 6 or _CJK_SENTENCE.fullmatch(value):
         kinds.add("text")
         if patterns.contains_any_text(value):
             kinds.add("email_inside")

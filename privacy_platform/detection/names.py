@@ -25,38 +25,10 @@ _LEXICON = Path(__file__).resolve().parent / "data" / "lexicon.yaml"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SPLIT = re.compile(r"[\W_]+", re.UNICODE)
 _DIGITS = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
 _LONGEST_PHRASE = 5
-# Things have these as well: a store's address.
-_OF_THINGS = frozenset(
-    {
-        PiiType.STREET_ADDRESS,
-        PiiType.CITY,
-        PiiType.STATE,
-        PiiType.COUNTRY,
-        PiiType.POSTAL_CODE,
-        PiiType.COORDINATES,
-        PiiType.AGE,
-        PiiType.FINANCE,
-        PiiType.IP_ADDRESS,
-    }
-)
-# `city_id` is a key into another table.
-_NOT_AS_ID = frozenset(
-    {
-        PiiType.CITY,
-        PiiType.STATE,
-        PiiType.COUNTRY,
-        PiiType.ETHNICITY,
-        PiiType.RELIGION,
-        PiiType.HEALTH,
-        PiiType.STREET_ADDRESS,
-        PiiType.FREE_TEXT,
-        PiiType.MARITAL_STATUS,
-        PiiType.EMAIL,
-        PiiType.CREDIT_CARD,
-        PiiType.PHONE,
-    }
-)
+# `address_id` is a key into another table.
+_NOT_AS_ID = frozenset({PiiType.STREET_ADDRESS, PiiType.CREDIT_CARD, PiiType.PHONE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +149,15 @@ def _segmented(word: str, vocabulary: frozenset[str]) -> list[str]:
             if current is None or len(candidate) < len(current):
                 best[end] = candidate
     found = best[len(word)]
-    return found if found and len(found) <= 4 else [word]
+    if found and len(found) <= 4:
+        return found
+    return _head_last(word, vocabulary) if _CJK.search(word) else [word]
+
+
+def _head_last(word: str, vocabulary: frozenset[str]) -> list[str]:
+    """A Chinese, Japanese or Korean word, which has no blanks: its longest known end, and what comes before."""
+    cut = next((at for at in range(1, len(word) - 1) if word[at:] in vocabulary), 0)
+    return [word[:cut], word[cut:]] if cut else [word]
 
 
 @lru_cache(maxsize=65536)
@@ -315,7 +295,7 @@ def _strength(words: tuple[str, ...], roles: list[str], hit: _Hit) -> float:
         strength *= 0.6 if len(words[begin]) <= 2 else 0.9 if english else 0.75
         strength *= 0.5 if any(unknown) and not english else 1.0
     if "thing" in roles[:begin] and not {"person", "public"} & set(roles):
-        strength *= 0.5 if any(kind in _OF_THINGS for kind in kinds) else 0.8
+        strength *= 0.8
     return strength
 
 

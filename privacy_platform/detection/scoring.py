@@ -86,7 +86,7 @@ WEIGHTS: dict[T, Weights] = {
     T.MARITAL_STATUS: Weights(5.0, {"closed:marital_status": 4.0}, ("flag", "worded", "abbreviation"), 3.0),
     T.NATIONAL_ID: Weights(
         5.5,
-        {"national_id": 5.5, "national_id_weak": 2.4, "id_masked": 4.8},
+        {"national_id": 5.5, "national_id_weak": 2.4, "national_id_one": 4.8, "id_masked": 4.8},
         ("digits", "code", "card_masked", *_HASHED),
         2.5,
     ),
@@ -106,7 +106,7 @@ WEIGHTS: dict[T, Weights] = {
     T.USER_ID: Weights(5.5, {}, (*_CODES, "digits", "one_word"), 3.0),
     T.SESSION_ID: Weights(5.0, {}, _CODES, 2.5),
     T.DEVICE_ID: Weights(5.0, {"imei": 5.0}, _CODES, 2.5),
-    T.COORDINATES: Weights(4.3, {"latlon": 0.7, "latlon_pair": 3.2}, ("decimal",), 4.0),
+    T.COORDINATES: Weights(4.3, {"latlon": 0.7, "latlon_pair": 3.4}, ("decimal",), 4.0),
     T.HEALTH: Weights(
         4.3,
         {"closed:health": 3.5, "medical": 3.5, "icd": 4.5},
@@ -175,6 +175,8 @@ def support(kind: T, values: ValueEvidence) -> float:
         return _birth_support(values)
     if kind is T.IP_ADDRESS and values.share("version") == values.share("ip") > 0:
         return 2.0 * values.share("ip")
+    if kind is T.FREE_TEXT:  # not every text that somebody writes says `I`
+        return max(4.0 * min(1.0, 1.6 * values.share("personal_text")), 3.0 * values.share("email_inside"))
     scores = [weight * values.share(k) for k, weight in WEIGHTS[kind].kinds.items() if values.share(k) > 0]
     if not scores:
         return 0.0
