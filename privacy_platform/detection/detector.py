@@ -162,16 +162,12 @@ _OF_A_THING = dict.fromkeys(
 def _name_takes_back(scores: dict[T, float], name: NameEvidence, values: ValueEvidence) -> None:
     """A name that says "a product's" or "verified" outweighs values that only look alike."""
     costs: list[Mapping[T, float]] = []
-    if name.negated:
-        costs.append(dict.fromkeys(scores, 2.0))
     if name.thing and not name.types and not name.person:
         costs.append(_OF_A_THING)
     if not (name.meaningless or name.types):  # it says something, and that is something else
         costs.append(dict.fromkeys((T.CITY, T.STATE, T.COUNTRY), 0.6 if name.unknown else 1.5))
     if not (name.meaningless or T.DATE_OF_BIRTH in name.types):
         costs.append({T.DATE_OF_BIRTH: support(T.DATE_OF_BIRTH, values)})
-    if "date" in name.generic:
-        costs.append({T.AGE: 2.0})
     if "name" in name.generic and name.qualified and not name.types:
         costs.append({T.PERSON_NAME: 1.5})
     if not values.size:
@@ -220,15 +216,13 @@ def _people(readings: Sequence[_Reading], title: NameEvidence, things: float) ->
 
 def _anchor(reading: _Reading, things: float) -> float:
     """How sure a column makes it that the table is about people."""
-    if reading.name.negated:
-        return 0.0
     guessed = frozenset({T.PERSON_NAME}) - reading.name.types.keys()
     strongest = max(
         _logistic(reading.scores[kind]) * weight * (1 - things * (kind in _THINGS_TOO | guessed))
         for kind, weight in _ANCHORS.items()
     )
     # What is unlikely of each of many columns must not add up to a likelihood.
-    return strongest * (0.4 if reading.name.public else 1.0) if strongest > 0.15 else 0.0
+    return strongest if strongest > 0.15 else 0.0
 
 
 def _things(readings: Sequence[_Reading], title: NameEvidence) -> float:

@@ -283,8 +283,6 @@ def _strength(words: tuple[str, ...], roles: list[str], hit: _Hit) -> float:
     strength = 1 / math.sqrt(len(found))
     if english and any(unknown[end:]):
         strength *= 0.5
-    if sum(unknown) > 4:  # a sentence that happens to hold the word
-        strength *= 0.5
     if "thing" in roles[end:]:
         strength *= 0.3 if english else 0.6
     if any(unknown[:begin]):
@@ -294,8 +292,6 @@ def _strength(words: tuple[str, ...], roles: list[str], hit: _Hit) -> float:
     if end - begin == 1 and words[begin].isascii() and len(words[begin]) <= 3:
         strength *= 0.6 if len(words[begin]) <= 2 else 0.9 if english else 0.75
         strength *= 0.5 if any(unknown) and not english else 1.0
-    if "thing" in roles[:begin] and not {"person", "public"} & set(roles):
-        strength *= 0.8
     return strength
 
 
