@@ -91,6 +91,9 @@ _CONTEXT: dict[T, tuple[float, float]] = {
     T.FREE_TEXT: (-3.0, 2.6),
     T.VEHICLE: (-1.2, 1.0),
 }
+# A column without others, in a table without a telling name: it may be about people. A place needs company to be.
+_LONE = 0.45
+_PLACES = frozenset({T.CITY, T.STATE, T.COUNTRY, T.COORDINATES})
 # Organisations and products have these as well.
 _THINGS_TOO = frozenset({T.PHONE, T.STREET_ADDRESS, T.GENDER, T.AGE, T.ETHNICITY})
 _THINGS_COST = {
@@ -200,6 +203,8 @@ def _logistic(x: float) -> float:
 
 def _people(readings: Sequence[_Reading], title: NameEvidence, things: float) -> list[float]:
     """For each column, the probability that the rows are about people, judged by the other columns and the title."""
+    if len(readings) == 1 and not (title.person or title.thing):
+        return [_LONE]
     doubts = [1 - _anchor(reading, things) for reading in readings]
     before = [1.0, *accumulate(doubts, mul)]
     after = [1.0, *accumulate(reversed(doubts), mul)][::-1]
@@ -237,7 +242,7 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
     scores, name = dict(reading.scores), reading.name
     people = max(people, 0.75 * name.own)
     for kind, (alone, among) in _CONTEXT.items():
-        scores[kind] += alone + (among - alone) * people
+        scores[kind] += alone + (among - alone) * (0.0 if len(readings) == 1 and kind in _PLACES else people)
     if not name.person:
         for kind, cost in _THINGS_COST.items():
             scores[kind] -= cost * things * min(1.0, 1.6 * (1 - people))
