@@ -15,7 +15,7 @@ from operator import mul
 from privacy_platform.detection.calibration import calibrated
 from privacy_platform.detection.explain import reasons
 from privacy_platform.detection.names import NameEvidence, name_evidence
-from privacy_platform.detection.scoring import PRIOR, WEIGHTS, against, name_score, support
+from privacy_platform.detection.scoring import PRIOR, WEIGHTS, against, name_score, support, unlisted_names
 from privacy_platform.detection.types import TRAITS, Finding
 from privacy_platform.detection.types import PiiType as T
 from privacy_platform.detection.values import ValueEvidence, value_evidence
@@ -183,6 +183,8 @@ def _name_takes_back(scores: dict[T, float], name: NameEvidence, values: ValueEv
 def _open_names(scores: dict[T, float], name: NameEvidence, values: ValueEvidence) -> None:
     """A bare `name`, or a word for somebody, says something only together with its values."""
     namelike = support(T.PERSON_NAME, values)
+    if name.types.get(T.PERSON_NAME, 0.0) >= 0.8 and values.size and not name.thing:
+        scores[T.PERSON_NAME] += max(0.0, unlisted_names(values))
     if name.generic == {"name"} and not name.thing and not name.person:
         scores[T.PERSON_NAME] += 1.8 if namelike > 0.8 else 0.6
     if name.person and not name.types and not name.thing and not name.generic and not name.negated:

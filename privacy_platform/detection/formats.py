@@ -32,7 +32,9 @@ class Kinds:
 
 
 # `logo@2x.png` is a picture.
-_EMAIL = re.compile(r"[^@\s,;:<>\"']+@(?:[\w-]+\.)+(?!(?:png|jpe?g|gif|svg|webp|css|js)$)[^\W\d_]{2,24}")
+_EMAIL = re.compile(
+    r"(?:\"?[^@<>]*<)?[^@\s,;:<>\"']+@(?:[\w-]+\.)+(?!(?:png|jpe?g|gif|svg|webp|css|js)$)[^\W\d_]{2,24}>?"
+)
 _URL = re.compile(r"(?:https?|ftp|s3|file)://\S+|www\.\S+\.\S+", re.I)
 _UUID = re.compile(r"\{?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}?", re.I)
 _HEX = re.compile(r"(?:0x)?(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{16,128}", re.I)
@@ -91,7 +93,7 @@ _CARD_MASKED = re.compile(
 )
 _ID_MASKED = re.compile(r"[*xX#•]{3}-[*xX#•]{2}-\d{4}")
 _SECRET = re.compile(
-    r"(?:[sp]k[-_](?:live|test|proj|ant)[-_]|gh[pousr]_|glpat-|xox[bap]-|AKIA|eyJ|sk-(?=\w{20}))[-_A-Za-z0-9]{12,}"
+    r"(?:[sp]k[-_](?:live|test|proj|ant)[-_]|gh[pousr]_|tok_|glpat-|xox[bap]-|AKIA|eyJ|sk-(?=\w{20}))[-_A-Za-z0-9]{12,}"
     r"(?:\.[-_A-Za-z0-9]+)*"
 )
 _PASSWORD = re.compile(r"(?=\S*[a-z])(?=\S*[A-Z0-9])(?=\S*[\d!@#$%^&*?])\S{6,24}")
@@ -147,7 +149,7 @@ def _ip(value: str) -> set[str]:
     if ":" not in value and value.count(".") != 3:
         return set()
     try:
-        address = ipaddress.ip_address(value.split("/")[0])
+        address = ipaddress.ip_address(value.strip("[]").split("/")[0])
     except ValueError:
         return set()
     return {"ip", "version"} if address.version == 4 and max(address.packed) < 32 else {"ip"}

@@ -26,7 +26,24 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SPLIT = re.compile(r"[\W_]+", re.UNICODE)
 _DIGITS = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
+_INITIALS = re.compile(r"\b(?:[^\W\d_]\.){2,}(?:[^\W\d_]\b)?")  # D.O.B., C.P.F.
+_NUMERO = re.compile(r"[nN]\s?[°º]|№|#")
 _LONGEST_PHRASE = 5
+# What somebody is, in a few codes: `gender_desc` and `is_smoker` are the value, `email_type` and `is_email` are not.
+_STATES = frozenset(
+    {
+        PiiType.GENDER,
+        PiiType.MARITAL_STATUS,
+        PiiType.HEALTH,
+        PiiType.ETHNICITY,
+        PiiType.RELIGION,
+        PiiType.POLITICAL_OPINION,
+        PiiType.SEXUAL_ORIENTATION,
+    }
+)
+_OF_A_STATE = frozenset(
+    {"is", "has", "was", "desc", "description", "type", "kind", "category", "group", "label", "flag"}
+)
 # `address_id` is a key into another table.
 _NOT_AS_ID = frozenset({PiiType.STREET_ADDRESS, PiiType.CREDIT_CARD, PiiType.PHONE})
 
@@ -165,6 +182,7 @@ def words_of(name: str) -> tuple[str, ...]:
     """The words of a name, in normal form."""
     vocabulary = _lexicon().vocabulary
     words: list[str] = []
+    name = _INITIALS.sub(lambda match: match[0].replace(".", ""), _NUMERO.sub(" no ", name))
     for rough in _SPLIT.split(name.strip()):
         for part in _CAMEL.split(rough):
             whole = normal(part)
@@ -268,9 +286,10 @@ def name_evidence(name: str) -> NameEvidence:
 def _taken_back(words: tuple[str, ...], hit: _Hit) -> bool:
     """Whether other words make it something about personal data: `email_verified`, `is_phone`."""
     lexicon, (begin, end, found) = _lexicon(), hit
-    if any((word,) in lexicon.before for word in words[:begin]):
+    allowed = _OF_A_STATE if all(kind in _STATES for kind, _ in found) else frozenset()
+    if any((word,) in lexicon.before and word not in allowed for word in words[:begin]):
         return True
-    after = any((word,) in lexicon.after and (word,) not in lexicon.types for word in words[end:])
+    after = any((w,) in lexicon.after and (w,) not in lexicon.types and w not in allowed for w in words[end:])
     return after and any(english for _, english in found)
 
 

@@ -12,7 +12,7 @@ from privacy_platform.detection.names import NameEvidence
 from privacy_platform.detection.types import PiiType as T
 from privacy_platform.detection.values import ValueEvidence
 
-__all__ = ["PRIOR", "WEIGHTS", "Weights", "against", "name_score", "support"]
+__all__ = ["PRIOR", "WEIGHTS", "Weights", "against", "name_score", "support", "unlisted_names"]
 
 PRIOR = -4.0
 _UNLIKE_TEXT = ("percent", "code", "number", "date", "url", "uuid", "email", "ip", "hex", "time")
@@ -235,3 +235,14 @@ def against(kind: T, values: ValueEvidence) -> float:
     ):
         cost += 1.5
     return cost
+
+
+def unlisted_names(values: ValueEvidence) -> float:
+    """What to give back to a column that is called a name: a few words that are in no list may be names still."""
+    if values.words > 5 or values.share("text"):
+        return 0.0
+    return (
+        0.8
+        * min(against(T.PERSON_NAME, values), WEIGHTS[T.PERSON_NAME].misfit)
+        * (_share("worded", values) - values.share("company"))
+    )

@@ -37,7 +37,7 @@ _MEDICAL = re.compile(
     r"|\w*(?:an|leuk|glyc|ur|isch|lipid|tox)(?:aemia|emia|amie|emie)|hyp(?:er|o)ton?(?:ension|ie|ia|ensie)"
     r"|\w*(?:neuro|myo|retino|nephro|encephalo|arthro)path(?:y|ie|ia)|(?:neur|my|fibromy|arthr)alg(?:ia|ie)"
 )
-_SPEAKER_CJK = re.compile("我|私は|私の|僕|저는|제가|우리")
+_SPEAKER_CJK = re.compile("我|私|僕|母が|父が|子ども|子供|息子|저는|제가|우리|아기|엄마|아빠")
 _CJK_ORGANISATION = re.compile(r"株式会社.*|.*(?:公司|株式会社|大学|学校|医院|银行)")
 # Little words inside of a name, and after it.
 _PARTICLES = frozenset(
