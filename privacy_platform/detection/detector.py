@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
 
-from privacy_platform.detection.calibration import calibrated
+from privacy_platform.detection.calibration import calibrated, sure_of_none
 from privacy_platform.detection.explain import reasons
 from privacy_platform.detection.names import NameEvidence, name_evidence
 from privacy_platform.detection.scoring import PRIOR, WEIGHTS, against, name_score, support, unlisted_names
@@ -190,7 +190,7 @@ def _open_names(scores: dict[T, float], name: NameEvidence, values: ValueEvidenc
     if name.person and not name.types and not name.thing and not name.generic and not name.negated:
         if namelike > 0.6:
             scores[T.PERSON_NAME] += 1.2 if name.public or not name.bare else 3.0
-        elif not name.bare:
+        elif not name.bare or name.counted:
             pass
         elif values.size and max(values.share(k) for k in ("integer", "uuid", "hex", "code")) > 0.8:
             many = values.distinct == values.size or (values.numbers is not None and values.numbers[1] >= 100)
@@ -292,7 +292,9 @@ def _finding(reading: _Reading, kind: T, probability: float, people: float) -> F
         kind, probability = T.FREE_TEXT, max(probability, 0.95)
         worst = [TRAITS[_GRAVE[name]].sensitivity for name in grave]
         sensitivity = "high" if "high" in worst else "medium"
-    confidence = probability if kind is not T.NONE else 1 - probability
+    name = reading.name
+    understood = not (name.unknown or name.qualified)
+    confidence = probability if kind is not T.NONE else sure_of_none(probability, understood=understood)
     return Finding(
         name=column.name,
         type=kind,

@@ -116,12 +116,13 @@ def _own_checks() -> tuple[tuple[str, re.Pattern[str], Any], ...]:
 
 
 def of_one_country(values: Collection[str]) -> bool:
-    """Whether distinct values are all identifiers of one country, of a form that says little by itself.
+    """Whether nine in ten distinct values are identifiers of one country, of a form that says little by itself.
 
     One number in ten has the check digit of a country; five numbers have it by chance once in 100,000 times.
     """
     if len(values) < 5 or not all(8 <= len(value) <= 16 for value in values):
         return False
     return any(
-        all(form.fullmatch(value) and module.is_valid(value) for value in values) for _, form, module in _own_checks()
+        sum(bool(form.fullmatch(value)) and module.is_valid(value) for value in values) >= 0.9 * len(values)
+        for _, form, module in _own_checks()
     )

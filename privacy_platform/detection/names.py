@@ -62,6 +62,7 @@ class NameEvidence:
         unknown: No word of it is known, or there is none: it says nothing.
         word: The words the strongest type rests on.
         bare: It has no other words than those for somebody.
+        counted: It names many of somebody (``followers``): if numbers, then how many.
         animal: It is about animals or specimens.
         own: It says where somebody lives (``billing``, ``home``).
         key: It is a bare id.
@@ -78,6 +79,7 @@ class NameEvidence:
     unknown: bool = True
     word: str = ""
     bare: bool = False
+    counted: bool = False
     animal: bool = False
     own: bool = False
     key: bool = False
@@ -276,6 +278,7 @@ def name_evidence(name: str) -> NameEvidence:
         qualified=any(role == "unknown" and len(word) > 2 for word, role in zip(words, roles, strict=True)),
         meaningless=all(word.isdigit() or (word,) in lexicon.placeholder for word in words),
         bare=all(r in ("person", "public") or (w,) in lexicon.neutral for w, r in zip(words, roles, strict=True)),
+        counted=any(r == "person" and (w[:-1],) in lexicon.person for w, r in zip(words, roles, strict=True)),
         generic=frozenset(role for role in roles if role in ("name", "id", "number", "date")),
         negated=negated,
         unknown=all(role == "unknown" or len(word) == 1 for word, role in zip(words, roles, strict=True)),
