@@ -102,6 +102,7 @@ _THINGS_COST = {
     T.POSTAL_CODE: 2.0,
     T.AGE: 3.0,
     T.GENDER: 5.0,
+    T.HEALTH: 2.5,
     T.ETHNICITY: 1.5,
 }
 # What a column without any name gains among people, where its values look like it.
@@ -250,7 +251,7 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
             scores[kind] -= cost * things * min(1.0, 1.6 * (1 - people))
     if any(r.name.animal for r in readings) and people < 0.5:
         scores[T.GENDER] -= 3.0 * (not name.person)
-    if name.meaningless:  # it does not say that it is something else
+    if name.meaningless and reading.values.distinct >= 4:  # it does not say that it is something else
         for kind, gain in _NAMELESS.items():
             scores[kind] += gain * max(0.0, 2 * people - 1) * (support(kind, reading.values) > 1)
     if _is_own_id(reading, people, readings, at):

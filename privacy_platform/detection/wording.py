@@ -74,6 +74,8 @@ _PARTICLES = frozenset(
 
 def kinds_of_words(value: str) -> set[str]:
     """Kinds of a text of letters: ``full_name``, ``first``, ``street``, ``company``, ``city`` and others."""
+    if normal(value) in ("true", "false"):  # of which some are called so
+        return set()
     kinds = _places(value)
     if _is_medical(value):
         kinds.add("medical")
@@ -99,7 +101,7 @@ def kinds_of_words(value: str) -> set[str]:
 def is_personal_text(value: str) -> bool:
     """Whether somebody speaks of themselves or their family: `my`, `mother` and the like, in four words or more."""
     words = _SPEECH.findall(value)
-    if len(words) >= 4:
+    if len(words) >= 4 and "&" not in value:  # `Holst & Son Ltd`
         return not vocabulary("speaker").isdisjoint(map(normal, words))
     return len(value) >= 6 and bool(_SPEAKER_CJK.search(value))
 
