@@ -59,6 +59,7 @@ _DATE = re.compile(
     r"|(?P<y5>(?:18|19|20)\d{2})(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0?[1-9]|1[0-2])[-/.](?P<y6>(?:18|19|20)\d{2})"
 )
+_YYMMDD = re.compile(r"\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 _TIME_OF_DAY = re.compile(r".*\d{1,2}:\d{2}(?::\d{2})?.*")
 _POSTAL = re.compile(
     r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]\d[A-Z] ?\d[A-Z]\d|\d{5}-\d{4}|\d{4} ?[A-Z]{2}|\d{5}-\d{3}|\d{2}-\d{3}"
@@ -108,6 +109,7 @@ _CHECKS: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("secret", _SECRET.match),
     ("postal", _POSTAL.fullmatch),
     ("vin", _VIN.fullmatch),
+    ("yymmdd", _YYMMDD.fullmatch),
     ("plate", _PLATE.fullmatch),
     ("icd", _ICD.fullmatch),
     ("latlon_pair", _LATLON_PAIR.fullmatch),

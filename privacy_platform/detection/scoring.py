@@ -80,7 +80,7 @@ WEIGHTS: dict[T, Weights] = {
     T.COUNTRY: Weights(4.2, {"country": 2.0, "country_code": 0.8}, ("worded", "abbreviation"), 5.0),
     T.IP_ADDRESS: Weights(4.5, {"ip": 6.5}, _HASHED, 5.0),
     T.MAC_ADDRESS: Weights(4.5, {"mac": 6.5}, _HASHED, 6.0),
-    T.DATE_OF_BIRTH: Weights(6.0, {}, ("date", "year", "worded_date"), 3.5),
+    T.DATE_OF_BIRTH: Weights(6.0, {}, ("date", "year", "yymmdd", "worded_date"), 3.5),
     T.AGE: Weights(5.5, {"age_band": 1.5}, ("age", "age_word"), 4.5),
     T.GENDER: Weights(5.5, {"closed:gender": 4.4}, ("gender_too", "flag", "worded"), 3.5),
     T.MARITAL_STATUS: Weights(5.0, {"closed:marital_status": 4.0}, ("flag", "worded", "abbreviation"), 3.0),
