@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
 
-from privacy_platform.detection.calibration import calibrated
+from privacy_platform.detection.calibration import calibrated, sure_of_none
 from privacy_platform.detection.explain import reasons
 from privacy_platform.detection.names import NameEvidence, name_evidence
-from privacy_platform.detection.scoring import PRIOR, WEIGHTS, against, name_score, support
+from privacy_platform.detection.scoring import PRIOR, WEIGHTS, against, name_score, support, unlisted_names
 from privacy_platform.detection.types import TRAITS, Finding
 from privacy_platform.detection.types import PiiType as T
 from privacy_platform.detection.values import ValueEvidence, value_evidence
@@ -68,6 +68,7 @@ _ANCHORS: dict[T, float] = {
     T.ETHNICITY: 0.5,
     T.RELIGION: 0.5,
     T.SEXUAL_ORIENTATION: 0.8,
+    T.HEALTH: 0.35,
 }
 # What a table without people takes from a type, and what a table about people adds.
 _CONTEXT: dict[T, tuple[float, float]] = {
@@ -75,44 +76,37 @@ _CONTEXT: dict[T, tuple[float, float]] = {
     T.STATE: (-3.4, 3.4),
     T.COUNTRY: (-3.8, 3.0),
     T.POSTAL_CODE: (-1.5, 2.5),
-    T.COORDINATES: (-3.0, 1.0),
+    T.COORDINATES: (-4.6, 1.4),
     T.STREET_ADDRESS: (-0.8, 1.2),
     T.PHONE: (-0.5, 0.8),
     T.PERSON_NAME: (-0.6, 1.2),
     T.AGE: (-1.0, 1.5),
     T.GENDER: (-0.5, 1.2),
-    T.MARITAL_STATUS: (-0.5, 1.0),
     T.USER_ID: (-1.0, 1.2),
     T.DATE_OF_BIRTH: (-1.0, 1.6),
     T.HEALTH: (-1.8, 2.4),
     T.ETHNICITY: (-1.6, 1.2),
-    T.RELIGION: (-1.0, 1.0),
     T.POLITICAL_OPINION: (-1.5, 1.0),
     T.FINANCE: (-2.2, 2.0),
     T.FREE_TEXT: (-3.0, 2.6),
-    T.IP_ADDRESS: (-0.3, 0.5),
-    T.SESSION_ID: (-0.8, 1.0),
-    T.DEVICE_ID: (-0.5, 0.8),
-    T.USERNAME: (-0.8, 0.8),
     T.VEHICLE: (-1.2, 1.0),
-    T.CREDENTIAL: (-1.0, 1.0),
 }
+# A column without others, in a table without a telling name: it may be about people. A place needs company to be.
+_LONE = 0.45
+_PLACES = frozenset({T.CITY, T.STATE, T.COUNTRY, T.COORDINATES})
 # Organisations and products have these as well.
-_THINGS_TOO = frozenset({T.PHONE, T.STREET_ADDRESS, T.EMAIL, T.GENDER, T.AGE, T.ETHNICITY})
+_THINGS_TOO = frozenset({T.PHONE, T.STREET_ADDRESS, T.GENDER, T.AGE, T.ETHNICITY})
 _THINGS_COST = {
     T.PERSON_NAME: 1.5,
     T.STREET_ADDRESS: 9.0,
-    T.PHONE: 2.5,
-    T.COUNTRY: 2.0,
-    T.CITY: 3.0,
     T.POSTAL_CODE: 2.0,
     T.AGE: 3.0,
     T.GENDER: 5.0,
     T.HEALTH: 2.5,
-    T.FINANCE: 2.0,
     T.ETHNICITY: 1.5,
 }
-_ANIMALS_TOO = frozenset({T.GENDER, T.AGE, T.USER_ID, T.HEALTH, T.PERSON_NAME})
+# What a column without any name gains among people, where its values look like it.
+_NAMELESS = {T.PERSON_NAME: 1.6, T.PHONE: 1.6, T.DATE_OF_BIRTH: 1.2, T.CITY: 1.0}
 _GRAVE = {
     "credit_card": T.CREDIT_CARD,
     "iban": T.BANK_ACCOUNT,
@@ -156,36 +150,28 @@ def _read(column: Column) -> _Reading:
     return _Reading(column, name, values, scores)
 
 
-# What a name of a thing takes from types that values only look like: part numbers like phones, versions like addresses.
+# What a name of a thing takes from types that values only look like: part numbers like phones.
 _OF_A_THING = dict.fromkeys(
     (
         T.PERSON_NAME,
-        T.CITY,
-        T.STATE,
-        T.COUNTRY,
         T.USERNAME,
-        T.GENDER,
-        T.ETHNICITY,
         T.RELIGION,
         T.NATIONAL_ID,
+        T.PHONE,
     ),
     2.2,
-) | {T.PHONE: 2.5, T.IP_ADDRESS: 3.0}
+)
 
 
 def _name_takes_back(scores: dict[T, float], name: NameEvidence, values: ValueEvidence) -> None:
     """A name that says "a product's" or "verified" outweighs values that only look alike."""
     costs: list[Mapping[T, float]] = []
-    if name.negated:
-        costs.append(dict.fromkeys(scores, 2.0))
     if name.thing and not name.types and not name.person:
         costs.append(_OF_A_THING)
     if not (name.meaningless or name.types):  # it says something, and that is something else
         costs.append(dict.fromkeys((T.CITY, T.STATE, T.COUNTRY), 0.6 if name.unknown else 1.5))
     if not (name.meaningless or T.DATE_OF_BIRTH in name.types):
         costs.append({T.DATE_OF_BIRTH: support(T.DATE_OF_BIRTH, values)})
-    if "date" in name.generic:
-        costs.append({T.AGE: 2.0})
     if "name" in name.generic and name.qualified and not name.types:
         costs.append({T.PERSON_NAME: 1.5})
     if not values.size:
@@ -198,12 +184,14 @@ def _name_takes_back(scores: dict[T, float], name: NameEvidence, values: ValueEv
 def _open_names(scores: dict[T, float], name: NameEvidence, values: ValueEvidence) -> None:
     """A bare `name`, or a word for somebody, says something only together with its values."""
     namelike = support(T.PERSON_NAME, values)
+    if name.types.get(T.PERSON_NAME, 0.0) >= 0.8 and values.size and not name.thing:
+        scores[T.PERSON_NAME] += max(0.0, unlisted_names(values))
     if name.generic == {"name"} and not name.thing and not name.person:
         scores[T.PERSON_NAME] += 1.8 if namelike > 0.8 else 0.6
     if name.person and not name.types and not name.thing and not name.generic and not name.negated:
         if namelike > 0.6:
             scores[T.PERSON_NAME] += 1.2 if name.public or not name.bare else 3.0
-        elif not name.bare:
+        elif not name.bare or name.counted:
             pass
         elif values.size and max(values.share(k) for k in ("integer", "uuid", "hex", "code")) > 0.8:
             many = values.distinct == values.size or (values.numbers is not None and values.numbers[1] >= 100)
@@ -218,6 +206,8 @@ def _logistic(x: float) -> float:
 
 def _people(readings: Sequence[_Reading], title: NameEvidence, things: float) -> list[float]:
     """For each column, the probability that the rows are about people, judged by the other columns and the title."""
+    if len(readings) == 1 and not (title.person or title.thing):
+        return [_LONE]
     doubts = [1 - _anchor(reading, things) for reading in readings]
     before = [1.0, *accumulate(doubts, mul)]
     after = [1.0, *accumulate(reversed(doubts), mul)][::-1]
@@ -234,15 +224,13 @@ def _people(readings: Sequence[_Reading], title: NameEvidence, things: float) ->
 
 def _anchor(reading: _Reading, things: float) -> float:
     """How sure a column makes it that the table is about people."""
-    if reading.name.negated:
-        return 0.0
     guessed = frozenset({T.PERSON_NAME}) - reading.name.types.keys()
     strongest = max(
         _logistic(reading.scores[kind]) * weight * (1 - things * (kind in _THINGS_TOO | guessed))
         for kind, weight in _ANCHORS.items()
     )
     # What is unlikely of each of many columns must not add up to a likelihood.
-    return strongest * (0.4 if reading.name.public else 1.0) if strongest > 0.15 else 0.0
+    return strongest if strongest > 0.15 else 0.0
 
 
 def _things(readings: Sequence[_Reading], title: NameEvidence) -> float:
@@ -257,13 +245,15 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
     scores, name = dict(reading.scores), reading.name
     people = max(people, 0.75 * name.own)
     for kind, (alone, among) in _CONTEXT.items():
-        scores[kind] += alone + (among - alone) * people
+        scores[kind] += alone + (among - alone) * (0.0 if len(readings) == 1 and kind in _PLACES else people)
     if not name.person:
         for kind, cost in _THINGS_COST.items():
             scores[kind] -= cost * things * min(1.0, 1.6 * (1 - people))
     if any(r.name.animal for r in readings) and people < 0.5:
-        for kind in _ANIMALS_TOO:
-            scores[kind] -= 3.0 * (not name.person)
+        scores[T.GENDER] -= 3.0 * (not name.person)
+    if name.meaningless and reading.values.distinct >= 4:  # it does not say that it is something else
+        for kind, gain in _NAMELESS.items():
+            scores[kind] += gain * max(0.0, 2 * people - 1) * (support(kind, reading.values) > 1)
     if _is_own_id(reading, people, readings, at):
         scores[T.USER_ID] += 4.0
     kind = max(scores, key=lambda k: scores[k])
@@ -274,24 +264,38 @@ def _settle(reading: _Reading, people: float, things: float, readings: Sequence[
 
 
 def _is_own_id(reading: _Reading, people: float, readings: Sequence[_Reading], at: int) -> bool:
-    """Whether a bare id is the key of a table about people: the first one, distinct, and with no other word."""
+    """Whether an id is the key of a table about people: the first one, distinct; bare, or the first of all columns."""
     name, values = reading.name, reading.values
-    if not name.key or name.types or people < 0.5:
+    if name.types or name.thing or name.negated or people < 0.5:
+        return False
+    numbered = at == 0 and people > 0.8 and not name.generic.isdisjoint({"id", "number"}) and _is_code(values)
+    if not name.key and not numbered:  # `case_id`, the first of all columns
         return False
     first = not any("id" in r.name.generic or T.USER_ID in r.name.types for r in readings[:at])
     keys = max(values.share(k) for k in ("integer", "code", "uuid", "hex", "handle"))
     return first and values.size > 0 and values.distinct == values.size and keys > 0.8
 
 
+def _is_code(values: ValueEvidence) -> bool:
+    """Whether values are codes or long numbers, and no count of rows."""
+    if values.share("date") or values.share("phone") or values.share("percent"):
+        return False
+    return values.share("integer") < 0.5 or (values.numbers is not None and values.numbers[0] >= 1000)
+
+
 def _finding(reading: _Reading, kind: T, probability: float, people: float) -> Finding:
     column = reading.column
     grave = _grave(reading, kind)
     sensitivity = TRAITS[kind].sensitivity
+    if kind is T.CREDIT_CARD and reading.values.share("card_masked") > 0.9:  # PCI DSS 3.4: the last four may be shown
+        sensitivity = "medium"
     if grave and kind in (T.NONE, T.FREE_TEXT):
         kind, probability = T.FREE_TEXT, max(probability, 0.95)
         worst = [TRAITS[_GRAVE[name]].sensitivity for name in grave]
         sensitivity = "high" if "high" in worst else "medium"
-    confidence = probability if kind is not T.NONE else 1 - probability
+    name = reading.name
+    understood = not (name.unknown or name.qualified)
+    confidence = probability if kind is not T.NONE else sure_of_none(probability, understood=understood)
     return Finding(
         name=column.name,
         type=kind,

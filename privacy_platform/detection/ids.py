@@ -5,14 +5,14 @@ digits with one check digit (a tenth of all numbers would pass) are ``national_i
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from stdnum import iban, luhn
 
-__all__ = ["COUNTRIES", "kinds_of"]
+__all__ = ["COUNTRIES", "kinds_of", "of_one_country"]
 
 # Module of python-stdnum → the form it is written in; forms of digits alone are weak, but for those with two check
 # digits or a date in them.
@@ -106,3 +106,23 @@ def kinds_of(value: str) -> set[str]:
             if check(value):
                 kinds.add(kind)
     return kinds
+
+
+@lru_cache(maxsize=1)
+def _own_checks() -> tuple[tuple[str, re.Pattern[str], Any], ...]:
+    """The weak forms whose check digit nothing but people has: not the NHS number's (ISBN), nor a form without one."""
+    weak = [name for name in _WEAK if name not in ("gb.nhs", "us.ssn", "za.idnr")]
+    return tuple((name, re.compile(_WEAK[name]), import_module(f"stdnum.{name}")) for name in weak)
+
+
+def of_one_country(values: Collection[str]) -> bool:
+    """Whether nine in ten distinct values are identifiers of one country, of a form that says little by itself.
+
+    One number in ten has the check digit of a country; five numbers have it by chance once in 100,000 times.
+    """
+    if len(values) < 5 or not all(8 <= len(value) <= 16 for value in values):
+        return False
+    return any(
+        sum(bool(form.fullmatch(value)) and module.is_valid(value) for value in values) >= 0.9 * len(values)
+        for _, form, module in _own_checks()
+    )

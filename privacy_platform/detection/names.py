@@ -25,38 +25,27 @@ _LEXICON = Path(__file__).resolve().parent / "data" / "lexicon.yaml"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SPLIT = re.compile(r"[\W_]+", re.UNICODE)
 _DIGITS = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
+_INITIALS = re.compile(r"\b(?:[^\W\d_]\.){2,}(?:[^\W\d_]\b)?")  # D.O.B., C.P.F.
+_NUMERO = re.compile(r"[nN]\s?[°º]|№|#")
 _LONGEST_PHRASE = 5
-# Things have these as well: a store's address.
-_OF_THINGS = frozenset(
+# What somebody is, in a few codes: `gender_desc` and `is_smoker` are the value, `email_type` and `is_email` are not.
+_STATES = frozenset(
     {
-        PiiType.STREET_ADDRESS,
-        PiiType.CITY,
-        PiiType.STATE,
-        PiiType.COUNTRY,
-        PiiType.POSTAL_CODE,
-        PiiType.COORDINATES,
-        PiiType.AGE,
-        PiiType.FINANCE,
-        PiiType.IP_ADDRESS,
-    }
-)
-# `city_id` is a key into another table.
-_NOT_AS_ID = frozenset(
-    {
-        PiiType.CITY,
-        PiiType.STATE,
-        PiiType.COUNTRY,
+        PiiType.GENDER,
+        PiiType.MARITAL_STATUS,
+        PiiType.HEALTH,
         PiiType.ETHNICITY,
         PiiType.RELIGION,
-        PiiType.HEALTH,
-        PiiType.STREET_ADDRESS,
-        PiiType.FREE_TEXT,
-        PiiType.MARITAL_STATUS,
-        PiiType.EMAIL,
-        PiiType.CREDIT_CARD,
-        PiiType.PHONE,
+        PiiType.POLITICAL_OPINION,
+        PiiType.SEXUAL_ORIENTATION,
     }
 )
+_OF_A_STATE = frozenset(
+    {"is", "has", "was", "desc", "description", "type", "kind", "category", "group", "label", "flag"}
+)
+# `address_id` is a key into another table.
+_NOT_AS_ID = frozenset({PiiType.STREET_ADDRESS, PiiType.CREDIT_CARD, PiiType.PHONE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +62,7 @@ class NameEvidence:
         unknown: No word of it is known, or there is none: it says nothing.
         word: The words the strongest type rests on.
         bare: It has no other words than those for somebody.
+        counted: It names many of somebody (``followers``): if numbers, then how many.
         animal: It is about animals or specimens.
         own: It says where somebody lives (``billing``, ``home``).
         key: It is a bare id.
@@ -89,6 +79,7 @@ class NameEvidence:
     unknown: bool = True
     word: str = ""
     bare: bool = False
+    counted: bool = False
     animal: bool = False
     own: bool = False
     key: bool = False
@@ -177,7 +168,15 @@ def _segmented(word: str, vocabulary: frozenset[str]) -> list[str]:
             if current is None or len(candidate) < len(current):
                 best[end] = candidate
     found = best[len(word)]
-    return found if found and len(found) <= 4 else [word]
+    if found and len(found) <= 4:
+        return found
+    return _head_last(word, vocabulary) if _CJK.search(word) else [word]
+
+
+def _head_last(word: str, vocabulary: frozenset[str]) -> list[str]:
+    """A Chinese, Japanese or Korean word, which has no blanks: its longest known end, and what comes before."""
+    cut = next((at for at in range(1, len(word) - 1) if word[at:] in vocabulary), 0)
+    return [word[:cut], word[cut:]] if cut else [word]
 
 
 @lru_cache(maxsize=65536)
@@ -185,6 +184,7 @@ def words_of(name: str) -> tuple[str, ...]:
     """The words of a name, in normal form."""
     vocabulary = _lexicon().vocabulary
     words: list[str] = []
+    name = _INITIALS.sub(lambda match: match[0].replace(".", ""), _NUMERO.sub(" no ", name))
     for rough in _SPLIT.split(name.strip()):
         for part in _CAMEL.split(rough):
             whole = normal(part)
@@ -278,6 +278,7 @@ def name_evidence(name: str) -> NameEvidence:
         qualified=any(role == "unknown" and len(word) > 2 for word, role in zip(words, roles, strict=True)),
         meaningless=all(word.isdigit() or (word,) in lexicon.placeholder for word in words),
         bare=all(r in ("person", "public") or (w,) in lexicon.neutral for w, r in zip(words, roles, strict=True)),
+        counted=any(r == "person" and (w[:-1],) in lexicon.person for w, r in zip(words, roles, strict=True)),
         generic=frozenset(role for role in roles if role in ("name", "id", "number", "date")),
         negated=negated,
         unknown=all(role == "unknown" or len(word) == 1 for word, role in zip(words, roles, strict=True)),
@@ -288,9 +289,10 @@ def name_evidence(name: str) -> NameEvidence:
 def _taken_back(words: tuple[str, ...], hit: _Hit) -> bool:
     """Whether other words make it something about personal data: `email_verified`, `is_phone`."""
     lexicon, (begin, end, found) = _lexicon(), hit
-    if any((word,) in lexicon.before for word in words[:begin]):
+    allowed = _OF_A_STATE if all(kind in _STATES for kind, _ in found) else frozenset()
+    if any((word,) in lexicon.before and word not in allowed for word in words[:begin]):
         return True
-    after = any((word,) in lexicon.after and (word,) not in lexicon.types for word in words[end:])
+    after = any((w,) in lexicon.after and (w,) not in lexicon.types and w not in allowed for w in words[end:])
     return after and any(english for _, english in found)
 
 
@@ -303,8 +305,6 @@ def _strength(words: tuple[str, ...], roles: list[str], hit: _Hit) -> float:
     strength = 1 / math.sqrt(len(found))
     if english and any(unknown[end:]):
         strength *= 0.5
-    if sum(unknown) > 4:  # a sentence that happens to hold the word
-        strength *= 0.5
     if "thing" in roles[end:]:
         strength *= 0.3 if english else 0.6
     if any(unknown[:begin]):
@@ -314,8 +314,6 @@ def _strength(words: tuple[str, ...], roles: list[str], hit: _Hit) -> float:
     if end - begin == 1 and words[begin].isascii() and len(words[begin]) <= 3:
         strength *= 0.6 if len(words[begin]) <= 2 else 0.9 if english else 0.75
         strength *= 0.5 if any(unknown) and not english else 1.0
-    if "thing" in roles[:begin] and not {"person", "public"} & set(roles):
-        strength *= 0.5 if any(kind in _OF_THINGS for kind in kinds) else 0.8
     return strength
 
 

@@ -12,7 +12,7 @@ from privacy_platform.detection.names import NameEvidence
 from privacy_platform.detection.types import PiiType as T
 from privacy_platform.detection.values import ValueEvidence
 
-__all__ = ["PRIOR", "WEIGHTS", "Weights", "against", "name_score", "support"]
+__all__ = ["PRIOR", "WEIGHTS", "Weights", "against", "name_score", "support", "unlisted_names"]
 
 PRIOR = -4.0
 _UNLIKE_TEXT = ("percent", "code", "number", "date", "url", "uuid", "email", "ip", "hex", "time")
@@ -55,14 +55,21 @@ WEIGHTS: dict[T, Weights] = {
     ),
     T.USERNAME: Weights(
         5.5,
-        {"handle": 0.8, "domain_user": 4.5},
+        {"handle": 0.8, "domain_user": 4.5, "at_handle": 3.6, "profile_url": 4.5},
         ("url", "code", "full_name", "first", "last", "half_name", "integer", *_HASHED),
         2.5,
     ),
     T.EMAIL: Weights(6.0, {"email": 8.0}, ("email_inside", "card_masked", *_HASHED), 5.0),
     T.PHONE: Weights(
         5.5,
-        {"phone": 5.2, "phone_national": 3.6, "phone_shape": 1.0, "phone_zero": 2.4, "phone_digits": 1.2},
+        {
+            "phone": 5.2,
+            "phone_national": 3.6,
+            "phone_shape": 1.0,
+            "phone_zero": 2.4,
+            "phone_mobile": 3.4,
+            "phone_digits": 1.2,
+        },
         ("phone_long", "card_masked", *_HASHED),
         4.0,
     ),
@@ -73,16 +80,19 @@ WEIGHTS: dict[T, Weights] = {
     T.COUNTRY: Weights(4.2, {"country": 2.0, "country_code": 0.8}, ("worded", "abbreviation"), 5.0),
     T.IP_ADDRESS: Weights(4.5, {"ip": 6.5}, _HASHED, 5.0),
     T.MAC_ADDRESS: Weights(4.5, {"mac": 6.5}, _HASHED, 6.0),
-    T.DATE_OF_BIRTH: Weights(6.0, {}, ("date", "year", "worded_date"), 3.5),
+    T.DATE_OF_BIRTH: Weights(6.0, {}, ("date", "year", "yymmdd", "worded_date"), 3.5),
     T.AGE: Weights(5.5, {"age_band": 1.5}, ("age", "age_word"), 4.5),
     T.GENDER: Weights(5.5, {"closed:gender": 4.4}, ("gender_too", "flag", "worded"), 3.5),
     T.MARITAL_STATUS: Weights(5.0, {"closed:marital_status": 4.0}, ("flag", "worded", "abbreviation"), 3.0),
     T.NATIONAL_ID: Weights(
-        5.5, {"national_id": 5.5, "national_id_weak": 2.4}, ("digits", "code", "card_masked", *_HASHED), 2.5
+        5.5,
+        {"national_id": 5.5, "national_id_weak": 2.4, "national_id_one": 4.8, "id_masked": 4.8},
+        ("digits", "code", "card_masked", *_HASHED),
+        2.5,
     ),
     T.PASSPORT: Weights(5.5, {}, ("digits", "code", *_HASHED), 3.0),
     T.DRIVERS_LICENSE: Weights(5.0, {}, ("digits", "code", *_HASHED), 3.0),
-    T.VEHICLE: Weights(5.0, {"vin": 4.5}, ("digits", "code", *_HASHED), 3.0),
+    T.VEHICLE: Weights(5.0, {"vin": 4.5, "plate": 2.0}, ("digits", "code", *_HASHED), 3.0),
     T.CREDIT_CARD: Weights(
         5.2, {"credit_card": 7.5, "card_masked": 5.0, "card_shape": 0.5}, ("integer", "code", "number", *_HASHED), 4.0
     ),
@@ -96,16 +106,21 @@ WEIGHTS: dict[T, Weights] = {
     T.USER_ID: Weights(5.5, {}, (*_CODES, "digits", "one_word"), 3.0),
     T.SESSION_ID: Weights(5.0, {}, _CODES, 2.5),
     T.DEVICE_ID: Weights(5.0, {"imei": 5.0}, _CODES, 2.5),
-    T.COORDINATES: Weights(4.3, {"latlon": 0.7, "latlon_pair": 3.0}, ("decimal",), 4.0),
-    T.HEALTH: Weights(4.3, {"closed:health": 3.5, "icd": 4.5}, ("worded", "number", "text", "flag", "code"), 1.5),
+    T.COORDINATES: Weights(4.3, {"latlon": 0.7, "latlon_pair": 3.4}, ("decimal",), 4.0),
+    T.HEALTH: Weights(
+        4.3,
+        {"closed:health": 3.5, "medical": 3.5, "icd": 4.5},
+        ("date", "worded", "number", "text", "flag", "code"),
+        1.5,
+    ),
     T.ETHNICITY: Weights(
         4.6, {"closed:ethnicity": 2.6}, ("worded", "country", "country_code", "abbreviation", "flag"), 2.5
     ),
     T.RELIGION: Weights(5.0, {"closed:religion": 4.5}, ("worded", "flag", "abbreviation"), 2.5),
-    T.POLITICAL_OPINION: Weights(5.0, {"closed:political_opinion": 2.5}, ("worded", "flag", "abbreviation"), 2.5),
+    T.POLITICAL_OPINION: Weights(5.0, {"closed:political_opinion": 4.5}, ("worded", "flag", "abbreviation"), 2.5),
     T.SEXUAL_ORIENTATION: Weights(5.5, {"closed:sexual_orientation": 4.5}, ("worded", "flag"), 2.5),
     T.FINANCE: Weights(4.2, {}, ("number", "money"), 3.0),
-    T.FREE_TEXT: Weights(3.6, {"email_inside": 3.0}, ("text", "worded"), 3.5),
+    T.FREE_TEXT: Weights(3.6, {"email_inside": 3.0, "personal_text": 4.0}, ("text", "worded"), 3.5),
 }
 
 
@@ -158,6 +173,10 @@ def support(kind: T, values: ValueEvidence) -> float:
         )
     if kind is T.DATE_OF_BIRTH:
         return _birth_support(values)
+    if kind is T.IP_ADDRESS and values.share("version") == values.share("ip") > 0:
+        return 2.0 * values.share("ip")
+    if kind is T.FREE_TEXT:  # not every text that somebody writes says `I`
+        return max(4.0 * min(1.0, 1.6 * values.share("personal_text")), 3.0 * values.share("email_inside"))
     scores = [weight * values.share(k) for k, weight in WEIGHTS[kind].kinds.items() if values.share(k) > 0]
     if not scores:
         return 0.0
@@ -202,6 +221,9 @@ def against(kind: T, values: ValueEvidence) -> float:
     weights = WEIGHTS[kind]
     fitting = max([values.share(k) for k in weights.kinds] + [_share(k, values) for k in weights.fits] + [0.0])
     cost = weights.misfit * max(0.0, 1 - fitting * 1.25)
+    cost += 6.0 * values.share("percent")  # how complete it is, or how frequent; never itself
+    if kind is T.PERSON_NAME:
+        cost += 3.0 * values.share("company")
     if kind is T.DATE_OF_BIRTH and values.years and (values.years[0] < 1850 or values.years[1] > 2019):
         cost += 1.5
     if kind is T.CITY and values.share("street") > 0.5:
@@ -213,3 +235,14 @@ def against(kind: T, values: ValueEvidence) -> float:
     ):
         cost += 1.5
     return cost
+
+
+def unlisted_names(values: ValueEvidence) -> float:
+    """What to give back to a column that is called a name: a few words that are in no list may be names still."""
+    if values.words > 5 or values.share("text"):
+        return 0.0
+    return (
+        0.8
+        * min(against(T.PERSON_NAME, values), WEIGHTS[T.PERSON_NAME].misfit)
+        * (_share("worded", values) - values.share("company"))
+    )

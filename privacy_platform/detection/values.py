@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from privacy_platform.detection import ids
 from privacy_platform.detection.formats import kinds_of
 from privacy_platform.detection.text import normal
 
@@ -75,7 +76,7 @@ def value_evidence(values: Sequence[str]) -> ValueEvidence:
     if not size:
         return ValueEvidence()
     of = {value: kinds_of(value) for value in counted}
-    shares: Counter[str] = Counter()
+    shares: Counter[str] = Counter({"national_id_one": size} if ids.of_one_country(list(counted)) else {})
     for value, times in counted.items():
         shares.update(dict.fromkeys(of[value].names, times))
     return ValueEvidence(

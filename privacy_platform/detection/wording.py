@@ -7,22 +7,37 @@ romanized, never as parts of words.
 import re
 
 from privacy_platform.detection.text import has_letters_of, normal, romanized
-from privacy_platform.detection.words import names_and_places, vocabulary
+from privacy_platform.detection.types import PiiType
+from privacy_platform.detection.words import closed_vocabularies, names_and_places, vocabulary
 
-__all__ = ["kinds_of_words"]
+__all__ = ["is_personal_text", "kinds_of_words"]
 
+_SPEECH = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _WORD = re.compile(r"[^\W\d_][\w.'’ʻ·-]*")
 _LISTED = re.compile(r"[,;&|/]| and ")
 _HOUSE = re.compile(r"\d{1,5}\s?[a-zA-Z]?(?:[-/]\d{1,5}[a-zA-Z]?)?")
+_TICKET_NAME = re.compile(r"[A-ZÀ-Þ]{2,}(?: [A-ZÀ-Þ]+)?/[A-ZÀ-Þ]{2,}(?: [A-ZÀ-Þ]+){0,2}")  # SMITH/JOHN MR
 _POBOX = re.compile(r"(?:p\.? ?o\.? ?box|postfach|casilla|apartado|postbus|boite postale|b\.?p\.?) \d+", re.I)
 _STREET_END = re.compile(
     r"[\w-]{2,}(?:str(?:asse|\.)?|weg|gasse|platz|allee|ring|straat|laan|plein|gracht|kade|gatan|vagen|vej|gade|veien"
     r"|vei|gata|katu|tie|utca|damm|ufer)"
 )
 _CJK = (("\u3040", "\u30ff"), ("\u4e00", "\u9fff"), ("\uac00", "\ud7a3"))
+_KANA_NAME = re.compile(
+    "[\u30a1-\u30f6]{2,6}[ \u3000・][\u30a1-\u30f6]{2,5}|[\u3041-\u3096]{2,6}[ \u3000][\u3041-\u3096]{2,5}"
+)
 _CJK_STREET = re.compile(
     r"[\u4e00-\u9fff](?:路|街|巷|弄|号|號|室|楼|区|丁目|番地|町|村)|\d+[-−]\d+[-−]\d+|(?:로|길)\s?\d+|(?:동|구)\s"
 )
+# Stems of international nonproprietary names (WHO, The use of stems, 2018), and of Greek words for illnesses.
+_MEDICAL = re.compile(
+    r"\w{3,}(?:pril|sartan|statin|azole|mycin|cillin|formin|olol|dipine|azepam|zolam|oxetine|traline|triptan|gliptin|gliflozin"
+    r"|floxacin|cycline|thiazide|profen|butamol|tinib|ciclovir|navir|setron|lukast|fenac|coxib)e?"
+    r"|\w{3,}(?:itis|sclerosis|sklerose|carcinoma|karzinom|lymphoma|melanoma|thyroidism|thyreose|plegia|plegie|rrhea|rrhoe)"
+    r"|\w*(?:an|leuk|glyc|ur|isch|lipid|tox)(?:aemia|emia|amie|emie)|hyp(?:er|o)ton?(?:ension|ie|ia|ensie)"
+    r"|\w*(?:neuro|myo|retino|nephro|encephalo|arthro)path(?:y|ie|ia)|(?:neur|my|fibromy|arthr)alg(?:ia|ie)"
+)
+_SPEAKER_CJK = re.compile("我|私|僕|母が|父が|子ども|子供|息子|저는|제가|우리|아기|엄마|아빠")
 _CJK_ORGANISATION = re.compile(r"株式会社.*|.*(?:公司|株式会社|大学|学校|医院|银行)")
 # Little words inside of a name, and after it.
 _PARTICLES = frozenset(
@@ -59,10 +74,16 @@ _PARTICLES = frozenset(
 
 def kinds_of_words(value: str) -> set[str]:
     """Kinds of a text of letters: ``full_name``, ``first``, ``street``, ``company``, ``city`` and others."""
+    if normal(value) in ("true", "false"):  # of which some are called so
+        return set()
     kinds = _places(value)
+    if _is_medical(value):
+        kinds.add("medical")
+    if is_personal_text(value):
+        kinds.add("personal_text")
     if any(has_letters_of(value, first, last) for first, last in _CJK):
         return kinds | _without_blanks(value)
-    raw = [word for word in re.split(r"[\s,;]+", value) if word]
+    raw = [word for word in re.split(r"[\s,;/]+" if _TICKET_NAME.fullmatch(value) else r"[\s,;]+", value) if word]
     words = [normal(word) for word in raw]
     if _is_organisation(raw, words):
         kinds.add("company")
@@ -75,6 +96,23 @@ def kinds_of_words(value: str) -> set[str]:
     if _LISTED.search(value) and _is_list_of_people(value):
         kinds.add("people_list")
     return kinds
+
+
+def is_personal_text(value: str) -> bool:
+    """Whether somebody speaks of themselves or their family: `my`, `mother` and the like, in four words or more."""
+    words = _SPEECH.findall(value)
+    if len(words) >= 4 and "&" not in value:  # `Holst & Son Ltd`
+        return not vocabulary("speaker").isdisjoint(map(normal, words))
+    return len(value) >= 6 and bool(_SPEAKER_CJK.search(value))
+
+
+def _is_medical(value: str) -> bool:
+    """Whether a short text names an illness or a drug, by the stem of one of its words."""
+    words = _SPEECH.findall(value)
+    known = closed_vocabularies()[PiiType.HEALTH]
+    return len(words) <= 6 and any(
+        _MEDICAL.fullmatch(word) or (len(word) > 3 and word in known) for word in map(normal, words)
+    )
 
 
 def _places(value: str) -> set[str]:
@@ -123,6 +161,8 @@ def _written_as_name(raw: list[str]) -> bool:
 
 def _without_blanks(value: str) -> set[str]:
     """Chinese, Japanese and Korean: family name first, nothing between."""
+    if _KANA_NAME.fullmatch(value):
+        return {"half_name"}
     text = value.replace(" ", "").replace("·", "")
     kinds = {"street"} if len(value) > 6 and _CJK_STREET.search(value) else set()
     if _CJK_ORGANISATION.fullmatch(text):

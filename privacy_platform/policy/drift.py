@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from privacy_platform.detection.calibration import SUREST_OF_NONE
 from privacy_platform.detection.detector import Column, Table, detect
 from privacy_platform.detection.types import Finding, PiiType
 from privacy_platform.policy.model import DatasetPolicy, FieldPolicy, printable_name
@@ -100,4 +101,5 @@ def _is_laid_open(field: FieldPolicy, finding: Finding) -> bool:
 def _is_something_else(field: FieldPolicy, column: Column, finding: Finding) -> bool:
     if field.pii not in _BY_FORM or len(column.values) < _ENOUGH:
         return False
-    return finding.type != field.pii and finding.confidence >= SURE and not column.certain
+    enough = SURE if finding.personal else SUREST_OF_NONE  # no name makes surer that there is no e-mail in it
+    return finding.type != field.pii and finding.confidence >= enough and not column.certain

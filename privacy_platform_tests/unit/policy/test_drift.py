@@ -74,6 +74,17 @@ def test_a_field_that_is_no_longer_what_the_policy_says() -> None:
     assert "is email in the policy" in found.message(policy())
 
 
+def test_a_field_changed_whatever_its_name() -> None:
+    people = policy(email={"column": "kntk_zx"})
+    columns = {name: values for name, values in GOOD.items() if name != "email"} | {
+        "kntk_zx": [f"{n}.50" for n in range(30)]
+    }
+
+    (found,) = contradictions(people, Table("people", [Column(name, values, 30) for name, values in columns.items()]))
+
+    assert (found.field, found.kind) == ("email", "changed")
+
+
 def test_few_values_are_no_ground_to_say_that_a_field_changed() -> None:
     assert look(policy(), email=["12.50"]) == []
 
