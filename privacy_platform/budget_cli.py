@@ -143,6 +143,7 @@ def simulate(
     epsilon: Annotated[str, typer.Option(help="Epsilons to try: 0.5,1,2 [the policy's].")] = "",
     groups_per_unit: Annotated[str, typer.Option(help="Bounds to try: 4,8,16 [the policy's].")] = "",
     rows_per_group: Annotated[str, typer.Option(help="Bounds to try: 5,20 [the policy's].")] = "",
+    rows_per_unit: Annotated[str, typer.Option(help="Bounds to try: 10,30 [the policy's].")] = "",
     as_json: Json = False,
 ) -> None:
     """Show the error for other epsilons and bounds on the present data. Looking at this is not private itself."""
@@ -160,10 +161,24 @@ def simulate(
         int(n) for n in _numbers("--groups-per-unit", groups_per_unit, privacy.groups_per_unit, 10_000, whole=True)
     ]
     rows = [int(n) for n in _numbers("--rows-per-group", rows_per_group, privacy.rows_per_group, 100_000, whole=True)]
+    in_all: list[int | None] = [privacy.rows_per_unit]
+    if rows_per_unit:
+        in_all = [int(n) for n in _numbers("--rows-per-unit", rows_per_unit, 1, 1_000_000, whole=True)]
     with _compliance("budget simulation", f"analytics.{policy.aggregate}"):
         pass
     with connect(Role.PIPELINE) as connection:
-        tried = list(trials(spark_session(), connection, policy, policies, epsilons=epsilons, groups=groups, rows=rows))
+        tried = list(
+            trials(
+                spark_session(),
+                connection,
+                policy,
+                policies,
+                epsilons=epsilons,
+                groups=groups,
+                rows=rows,
+                in_all=in_all,
+            )
+        )
     if as_json:
         show_json({"table": policy.aggregate, "private": False, "trials": [asdict(trial) for trial in tried]})
         return
@@ -174,10 +189,9 @@ def simulate(
         soft_wrap=True,
     )
     for trial in tried:
-        title = (
-            f"epsilon {trial.epsilon:g}, at most {trial.groups_per_unit:,} groups a unit and "
-            f"{trial.rows_per_group:,} rows a group: {trial.counted:.1%} of the rows count"
-        )
+        in_each = f"{trial.groups_per_unit:,} groups a unit and {trial.rows_per_group:,} rows a group"
+        together = f", {trial.rows_per_unit:,} rows in all" if trial.rows_per_unit else ""
+        title = f"epsilon {trial.epsilon:g}, at most {in_each}{together}: {trial.counted:.1%} of the rows count"
         _show_utility(title, trial.utility)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 
 import polars as pl
 from psycopg import Connection, sql
@@ -41,6 +42,7 @@ class Trial:
         epsilon: of the release.
         groups_per_unit: how many groups a unit counts in at most.
         rows_per_group: how many rows of it count in each at most.
+        rows_per_unit: how many rows of it count in all at most; None for no such bound.
         counted: share of the rows that the bounds leave.
         threshold: the noisy number of people at which a group is shown; None when all keys are known.
         utility: figures of one draw of the noise against exact ones.
@@ -49,6 +51,7 @@ class Trial:
     epsilon: float
     groups_per_unit: int
     rows_per_group: int
+    rows_per_unit: int | None
     counted: float
     threshold: int | None
     utility: tuple[MeasureUtility, ...]
@@ -63,6 +66,7 @@ def trials(
     epsilons: Sequence[float],
     groups: Sequence[int],
     rows: Sequence[int],
+    in_all: Sequence[int | None] = (None,),
 ) -> Iterator[Trial]:
     """Every combination of the parameters tried on the anonymized tables as they stand; nothing is released.
 
@@ -75,7 +79,8 @@ def trials(
     with _frames(spark, connection, policy, policies) as (source, joined):
         exact = _exact(policy, source, joined)
         days = _landed(connection, policy, policies)
-        for bounds in ({"groups_per_unit": g, "rows_per_group": r} for g in groups for r in rows):
+        for each in product(groups, rows, in_all):
+            bounds = dict(zip(("groups_per_unit", "rows_per_group", "rows_per_unit"), each, strict=True))
             bound = policy.model_copy(update={"privacy": privacy.model_copy(update=bounds)})
             answers = _collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
             there = answers.filter(pl.col(PEOPLE) > 0)
@@ -85,8 +90,10 @@ def trials(
                 plan = plan_of(tried)
                 released = figures(tried, plan, private_answers(tried, plan, there, days=days))
                 yield Trial(
-                    **bounds,
                     epsilon=epsilon,
+                    groups_per_unit=changed.groups_per_unit,
+                    rows_per_group=changed.rows_per_group,
+                    rows_per_unit=changed.rows_per_unit,
                     counted=int(there[ROWS].sum()) / max(1, int(answers[ALL_ROWS].sum())),
                     threshold=plan.threshold,
                     utility=_utility(policy, released, exact),

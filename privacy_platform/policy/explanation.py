@@ -23,6 +23,7 @@ def document(policy: AggregatePolicy, plan: Plan) -> dict[str, object]:
         "unit": str(privacy.unit),
         "groups_per_unit": privacy.groups_per_unit,
         "rows_per_group": privacy.rows_per_group,
+        "rows_per_unit": privacy.rows_per_unit,
         **plan.summary(),
         "promised_error_95": {
             figure: {str(size): error for size, error in errors.items()}
@@ -50,14 +51,15 @@ def in_words(policy: AggregatePolicy, plan: Plan) -> list[str]:
     privacy = _privacy(policy)
     one = "everything of one user" if privacy.unit is PrivacyUnit.USER else "everything of one user on one day (UTC)"
     within = "" if privacy.unit is PrivacyUnit.USER else " on a day"
+    in_all = f" and {privacy.rows_per_unit:,} in all" if privacy.rows_per_unit else ""
     unless = f", except with a probability of {plan.loss.delta:g}" if plan.loss.delta else ""
     most = math.exp(plan.loss.epsilon)
     sentences = [
         f"It hides {one}: with or without that, anything the table could show is as likely, up to the factor "
         f"e^{plan.loss.epsilon:.4g} = {most:.3g}{unless}.",
         f"A user counts in at most {_many(privacy.groups_per_unit, 'group')}{within}, with at most "
-        f"{_many(privacy.rows_per_group, 'row')} in each. What is beyond that is not counted, so figures of very "
-        "active users come out low; the promised error does not cover this.",
+        f"{_many(privacy.rows_per_group, 'row')} in each{in_all}. What is beyond that is not counted, so figures of "
+        "very active users come out low; the promised error does not cover this.",
         f"Noise: {plan.mechanism}, in whole numbers, drawn by OpenDP.",
     ]
     if plan.threshold is None:

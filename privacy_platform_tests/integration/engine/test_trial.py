@@ -99,6 +99,11 @@ def test_more_epsilon_errs_less_and_narrow_bounds_count_less(ready: World) -> No
     assert narrow[1].counted < 0.5
     assert (of(narrow[1], "visits").median_relative_error or 0) > 0.5
     assert of(narrow[1], "visits").within_promise == 0
+    # A bound on all rows of a unit counts less too, and needs less noise.
+    (in_all,) = tried(ready, in_all=[1])
+    assert in_all.rows_per_unit == 1
+    assert in_all.counted < 0.5
+    assert (of(in_all, "visits").promised_error or 1e9) < (of(loose, "visits").promised_error or 0)
     assert query("SELECT count(*) FROM governance.privacy_budget") == before
 
 

@@ -84,6 +84,12 @@ def test_the_words_name_unit_factor_bounds_and_threshold() -> None:
         assert words in said
 
 
+def test_the_words_name_a_bound_on_all_rows_only_where_there_is_one() -> None:
+    for bound, words in ((None, "5 rows in each. What"), (12, "5 rows in each and 12 in all. What")):
+        sales = policy(rows_per_unit=bound)
+        assert words in " ".join(in_words(sales, plan_of(sales)))
+
+
 def test_the_words_of_known_keys_and_whole_users() -> None:
     keys = {"day": {"first": "2026-01-01", "last": "2026-01-31"}, "kind": ["view", "sale"]}
     sales = policy(unit="user", groups_per_unit=1, delta=0.0, keys=keys)
