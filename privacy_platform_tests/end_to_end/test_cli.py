@@ -171,8 +171,9 @@ def test_risk_of_a_file(home: Home, tmp_path: Path) -> None:
 
 def test_doctor(home: Home) -> None:
     found = {finding["name"]: finding for finding in home.json("doctor")}
-    assert {"Java", "keyring", "policies", "warehouse", "landing folder"} <= found.keys()
+    assert {"Java", "keyring", "policies", "warehouse", "landing folder", "Kafka"} <= found.keys()
     assert all(finding["ok"] for finding in found.values()), found
+    assert "privacy-platform kafka up" in found["Kafka"]["detail"]  # Not needed, so not missed.
 
 
 def test_env_is_json_and_works_in_a_shell(home: Home) -> None:
