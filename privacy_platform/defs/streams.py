@@ -7,7 +7,7 @@ gets into Dagster. Offsets in PostgreSQL decide what a run reads, so a run start
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 import dagster as dg
@@ -32,6 +32,8 @@ from privacy_platform.warehouse.migrations import ensure_warehouse
 RUN_RECORDS = 1_000_000
 OFFSETS_TAG = "privacy_platform/offsets"
 FIRST_DELAY, LONGEST_DELAY = 10.0, 600.0
+# A look every few seconds would be most of what Dagster stores.
+OBSERVED_EVERY = 60.0
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -108,15 +110,7 @@ def _stream_job(policy: DatasetPolicy, policies: PolicySet) -> dg.JobDefinition:
 
 def _events(policy: DatasetPolicy, report: StreamReport) -> Iterator[dg.AssetObservation | dg.AssetMaterialization]:
     """What a batch did, as events of its assets."""
-    yield dg.AssetObservation(
-        topic_asset(policy),
-        metadata={
-            "topic": report.topic,
-            "lag": report.lag,
-            "records read": report.records,
-            "next offsets": {str(each.partition): each.end for each in report.ranges},
-        },
-    )
+    yield _observation(policy, report.lag, {each.partition: each.end for each in report.ranges})
     for table in report.tables:
         metadata = {
             **report_metadata(table),
@@ -147,9 +141,36 @@ def stream_sensor(policies: PolicySet, jobs: Sequence[dg.JobDefinition]) -> dg.S
         fail_abandoned_runs(context.instance)
         answers = [_look(context.instance, policy) for policy in streamed(policies).values()]
         requests = [answer for answer in answers if isinstance(answer, dg.RunRequest)]
-        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("; ".join(map(str, answers)))
+        if requests:
+            return dg.SensorResult(run_requests=requests, cursor=context.cursor)
+        reason = "; ".join(map(str, answers))
+        if time.time() < float(context.cursor or 0) + OBSERVED_EVERY:
+            return dg.SkipReason(reason)
+        seen = [event for policy in streamed(policies).values() for event in _observed(policy)]
+        return dg.SensorResult(skip_reason=reason, asset_events=seen, cursor=str(time.time()))
 
     return stream_lag
+
+
+def _observed(policy: DatasetPolicy) -> Iterator[dg.AssetObservation]:
+    """What another process streams meanwhile, as Dagster would not see it otherwise."""
+    topic = policy.source.topic or ""
+    if not is_streamed(topic):
+        return
+    try:
+        with closing(connect(Role.PIPELINE)) as connection:
+            left = backlog(connection, topic, RUN_RECORDS)
+    except PrivacyPlatformError:
+        return
+    yield _observation(policy, left.lag, left.expected)
+
+
+def _observation(policy: DatasetPolicy, lag: int, next_offsets: Mapping[int, int]) -> dg.AssetObservation:
+    """How far a topic has been published."""
+    named = {str(number): offset for number, offset in sorted(next_offsets.items())}
+    return dg.AssetObservation(
+        topic_asset(policy), metadata={"topic": policy.source.topic or "", "lag": lag, "next offsets": named}
+    )
 
 
 def _look(instance: dg.DagsterInstance, policy: DatasetPolicy) -> dg.RunRequest | str:
