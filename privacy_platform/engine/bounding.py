@@ -58,29 +58,22 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
         rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(*unit, span.by)))
     keys = [f"__{name}" for name in policy.dimensions]
     required = [F.col(f"__{n}").isNotNull() for n, d in policy.dimensions.items() if d.required]
-    complete = reduce(lambda a, b: a & b, required, F.lit(True))
-    # Groups in the order of their keys that are found in the data: bounding these bounds a run of groups.
+    rows = rows.withColumn(COMPLETE, reduce(lambda a, b: a & b, required, F.lit(True)))
+    # One order for every step, so that Spark sorts once: groups by a hash, those of the same found keys next to each
+    # other, and rows by a hash within. Groups whose hashes are equal would count as one: less, never more.
     found = F.xxhash64(policy.unit, *(f"__{name}" for name in found_dimensions(policy)))
-    order = [complete.desc(), found, F.xxhash64(policy.unit, *keys)]
-    rows = _ranked(privacy, rows, unit, [policy.unit, *keys], order, F.xxhash64(policy.unit, *used))
-    per_unit = rows.groupBy(policy.unit, *keys).agg(
+    rows = rows.withColumn("__found", F.when(F.col(COMPLETE), found))
+    rows = rows.withColumn("__group", F.xxhash64(policy.unit, *keys))
+    rows = rows.withColumn("__row", F.xxhash64(policy.unit, *used))
+    group = [*unit, "__found", "__group"]
+    rows = _bounded_rows(privacy, rows, unit, group)
+    per_unit = rows.groupBy(*group).agg(
+        *(F.first(key).alias(key) for key in (*keys, COMPLETE) if key not in group),
         F.count(F.lit(1)).alias(ALL_ROWS),
         _rows_where(F.col("__row_stays")).alias(ROWS),
         *(c for name, m in policy.measures.items() for c in _contributions(policy, privacy, name, m)),
     )
-    per_unit = per_unit.withColumn(COMPLETE, complete).withColumn("__found", found)
-    first = [F.col(COMPLETE).desc(), F.col("__found")]
-    in_order = Window.partitionBy(*unit).orderBy(*order)
-    stays = F.col(COMPLETE) & (F.row_number().over(in_order) <= privacy.groups_per_unit)
-    if KEYS in {query.name for query in queries_of(policy)}:
-        # A difference of a hash's values is a difference of keys: in order, a new one begins where it changes.
-        begins = F.lag("__found").over(in_order)
-        per_unit = per_unit.withColumn("__begins", begins.isNull() | (begins != F.col("__found")))
-        number = F.dense_rank().over(Window.partitionBy(*unit).orderBy(*first))
-        stays = stays & (number <= (privacy.keys_per_unit or privacy.groups_per_unit))
-    else:
-        per_unit = per_unit.withColumn("__begins", F.lit(False))
-    per_unit = per_unit.withColumn("__stays", stays)
+    per_unit = _bounded_groups(policy, privacy, per_unit, unit)
     answers = [c for c in per_unit.columns if c.startswith("_q_")]
     return per_unit.groupBy(*(F.col(key).alias(name) for key, name in zip(keys, policy.dimensions, strict=True))).agg(
         F.first(COMPLETE).alias(COMPLETE),
@@ -91,16 +84,32 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
     )
 
 
-def _ranked(
-    privacy: PrivacyPolicy, rows: DataFrame, unit: list[str], group: list[str], order: list[Column], row: Column
-) -> DataFrame:
+def _bounded_rows(privacy: PrivacyPolicy, rows: DataFrame, unit: list[str], group: list[str]) -> DataFrame:
     """The rows with their rank within unit and group, and whether they stay within the bounds on rows."""
-    rows = rows.withColumn("__rank", F.row_number().over(Window.partitionBy(*group).orderBy(row)))
-    stays = F.col("__rank") <= privacy.rows_per_group
+    rows = rows.withColumn("__rank", F.row_number().over(Window.partitionBy(*group).orderBy("__row")))
+    stays = F.col(COMPLETE) & (F.col("__rank") <= privacy.rows_per_group)
     if privacy.rows_per_unit is not None:
-        so_far = Window.partitionBy(*unit).orderBy(*order, "__rank").rowsBetween(Window.unboundedPreceding, 0)
-        stays = stays & (F.sum(stays.cast("long")).over(so_far) <= privacy.rows_per_unit)
+        in_order = Window.partitionBy(*unit).orderBy("__found", "__group", "__row")
+        so_far = F.sum(stays.cast("long")).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
+        stays = stays & (so_far <= privacy.rows_per_unit)
     return rows.withColumn("__row_stays", stays)
+
+
+def _bounded_groups(policy: AggregatePolicy, privacy: PrivacyPolicy, groups: DataFrame, unit: list[str]) -> DataFrame:
+    """The units' groups, whether they stay within the bounds on groups, and whether new found keys begin with them."""
+    in_order = Window.partitionBy(*unit).orderBy("__found", "__group")
+    so_far = in_order.rowsBetween(Window.unboundedPreceding, 0)
+    stays = F.col(COMPLETE) & (F.sum(F.col(COMPLETE).cast("long")).over(so_far) <= privacy.groups_per_unit)
+    begins = F.lit(False)
+    if KEYS in {query.name for query in queries_of(policy)}:
+        # A difference of a hash's values is a difference of keys: in order, a new one begins where it changes.
+        begins = F.col(COMPLETE) & ~F.lag("__found").over(in_order).eqNullSafe(F.col("__found"))
+        groups = groups.withColumn("__begins", begins)
+        number = F.sum(F.col("__begins").cast("long")).over(so_far)
+        stays = stays & (number <= (privacy.keys_per_unit or privacy.groups_per_unit))
+    else:
+        groups = groups.withColumn("__begins", begins)
+    return groups.withColumn("__stays", stays)
 
 
 def _key(dimension: Dimension, known: Keys | None) -> Column:
