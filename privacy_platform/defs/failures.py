@@ -8,10 +8,12 @@ import dagster as dg
 from privacy_platform.engine.gate import WarehouseError
 from privacy_platform.engine.stage import StageError, place_of
 from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.warehouse.release import ReleaseBusyError
 
-# Only what may pass by itself is tried again: a lost connection, a lock held too long. A failed check never is.
+# Only what may pass by itself is tried again: a lost connection, a lock held too long, a table that another run is
+# releasing, as a stream's batch does for some seconds. A failed check never is.
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
-TRANSIENT = (WarehouseError, StageError)
+TRANSIENT = (WarehouseError, StageError, ReleaseBusyError)
 
 
 @contextmanager
