@@ -87,7 +87,8 @@ def ready(world: World) -> World:
     world.anonymize(MEMBERS)
     rows = [visit(n, PEOPLE_COUNT) for n in range(1500)]
     # One who does as much in a day as all the others together.
-    rows += [visit(3 * n, PEOPLE_COUNT, visit=f"hog{n}", id=HOG) for n in range(600)]
+    pages = ("home", "cart", "help")
+    rows += [visit(n // 3, PEOPLE_COUNT, visit=f"hog{n}", id=HOG, page=pages[n % 3]) for n in range(600)]
     world.land(CALLS, world.put("visits.jsonl", rows), selected=days(3))
     world.anonymize(CALLS, MEMBERS, selected=days(3))
     return world
