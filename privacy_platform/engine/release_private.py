@@ -3,14 +3,17 @@
 A release is made of **periods**. Where the unit is a user on a day, and the source is partitioned by that day, each day
 is a period: it is computed, charged and left standing by itself, so that landing one day costs nothing for the others.
 Else the whole table is one period. A period is computed anew if the question changed, or what was released of its
-input: the number of that publication in the audit log, never its content. (Were unchanged content recognized, "nothing
-new" would tell that nobody's data changed.) A period whose fingerprint stands keeps its numbers and costs nothing.
+input: the number of that publication in the audit log. If the exact answers then turn out to be those that the standing
+numbers were made of, these stay and cost nothing: to land the same files again is no new question. A keyed digest of
+the exact answers tells, so that the ledger does not. (That numbers stay tells that nothing they are made of changed:
+said in docs/differential-privacy.md.)
 
 Statistics of a run (rows read, cut off, groups below the threshold) are exact and not private: they are for those who
 operate it, who see the anonymized tables as well.
 """
 
 import hashlib
+import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +50,7 @@ from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.privacy import DateKeys, PrivacyUnit
 from privacy_platform.policy.private import PEOPLE, plan_of
 from privacy_platform.policy.tables import WHOLE, Partition, Table
+from privacy_platform.vault.keyring import Purpose, load_keyring
 from privacy_platform.warehouse.checks import (
     BUDGET_RESPECTED,
     ROW_COUNT_RECONCILED,
@@ -81,14 +85,20 @@ class NoAccountError(PrivacyPlatformError):
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a run has found to do: the fingerprint of every period, and which are new."""
+    """What a run has found to do.
 
-    fingerprints: Mapping[Period, str]
-    fresh: tuple[Period, ...]
+    Attributes:
+        asked: period → digest of the question and of the releases it is asked of.
+        standing: period → what stands in the table: that digest, a colon, and that of the exact answers.
+    """
+
+    asked: Mapping[Period, str]
+    standing: Mapping[Period, str]
 
     @property
-    def kept(self) -> list[Period]:
-        return [period for period in self.fingerprints if period not in self.fresh]
+    def fresh(self) -> list[Period]:
+        """The periods that have to be computed."""
+        return [p for p, digest in self.asked.items() if self.standing.get(p, "").partition(":")[0] != digest]
 
 
 def release_private(
@@ -110,10 +120,10 @@ def release_private(
         require_upstream(connection, table, sources)
         enter_snapshot(connection, seen)
         work = _work(connection, policy, table, sources)
-        if not work.fresh and set(budget.standing(connection, table.qualified)) == set(work.fingerprints):
+        if not work.fresh and set(work.standing) == set(work.asked):
             return unchanged(connection, table, run, policy.aggregate, _standing_checks(connection, table, account))
-        charges = [Charge(period, plan.loss, work.fingerprints[period]) for period in work.fresh]
-        budget.check_before(connection, account, table.qualified, charges)
+        most = [Charge(period, plan.loss, work.asked[period]) for period in work.fresh]
+        budget.check_before(connection, account, table.qualified, most)
         read = {source: _read_partitions(connection, policy, source, work) for source in sources}
         pinned = pin(connection, read)
         counts = {
@@ -129,9 +139,16 @@ def release_private(
         open_staging(connection, release)
         connection.commit()
         answers = _answers(bounded(policy, frames[0], frames[1] if policy.join else None))
+        stands = dict(work.standing) | {
+            period: f"{work.asked[period]}:{_digest(policy, _of_period(policy, answers, period))}"
+            for period in work.fresh
+        }
+        stands = {period: stands[period] for period in work.asked}
+        told = [p for p in work.asked if stands[p].partition(":")[2] == work.standing.get(p, "").partition(":")[2]]
+        untold = [period for period in work.asked if period not in told]
         statistics = Statistics(read=counts[sources[0]])
-        statistics.update(_stage(release, policy, plan, answers, work))
-        carried = _carry_over(connection, release, policy, work)
+        statistics.update(_stage(release, policy, plan, answers, untold))
+        carried = _carry_over(connection, release, policy, told)
         with indexing(release, (WHOLE,)):
             published = staged_rows(connection, release)
             checks = [schema_check(connection, release, {}, None), _reconciled(statistics, carried, published)]
@@ -155,8 +172,8 @@ def release_private(
                 target=table.qualified,
                 run_id=run.id,
                 mechanism=plan.mechanism + ("" if plan.threshold is None else ", keys above a threshold"),
-                charges=tuple(charges),
-                stands=work.fingerprints,
+                charges=tuple(Charge(period, plan.loss, stands[period]) for period in untold),
+                stands=stands,
                 plan=plan.summary(),
             ),
         )
@@ -198,16 +215,15 @@ def _work(connection: Connection, policy: AggregatePolicy, table: Table, sources
     if _daily(policy, source):
         # The joined table is no part of it: a day once released stands, however users are described since.
         released = audit.last_publications(connection, source.qualified)
-        fingerprints: dict[Period, str] = {
+        asked: dict[Period, str] = {
             day: _fingerprint(policy, {source.name: {str(day): released.get(Partition(day).suffix, 0)}})
             for day in _days(connection, policy, source)
         }
     else:
         inputs = {each.name: audit.last_publications(connection, each.qualified) for each in sources}
-        fingerprints = {None: _fingerprint(policy, inputs)}
+        asked = {None: _fingerprint(policy, inputs)}
     shaped = standing_shape(connection, table) == expected_shape(table)
-    standing = budget.standing(connection, table.qualified) if shaped else {}
-    return _Work(fingerprints, tuple(p for p, f in fingerprints.items() if standing.get(p) != f))
+    return _Work(asked, budget.standing(connection, table.qualified) if shaped else {})
 
 
 def _days(connection: Connection, policy: AggregatePolicy, source: Table) -> list[date]:
@@ -219,12 +235,29 @@ def _days(connection: Connection, policy: AggregatePolicy, source: Table) -> lis
 
 
 def _fingerprint(policy: AggregatePolicy, inputs: Mapping[str, Mapping[str, int]]) -> str:
-    """A digest of the question and of the releases it is asked of; not of comments."""
+    """A digest of the question and of the releases it is asked of."""
+    said = json.dumps([_question(policy), inputs], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _digest(policy: AggregatePolicy, answers: pl.DataFrame) -> str:
+    """A keyed digest of the question and its exact answers: whoever reads the ledger can try no answers out."""
+    ordered = answers.select(sorted(answers.columns)).sort(list(policy.dimensions), nulls_last=True)
+    said = json.dumps(_question(policy), sort_keys=True) + ordered.write_csv()
+    key = load_keyring().secret(Purpose.HMAC).encode()
+    return hmac.digest(key, b"answers of a private aggregate:" + said.encode(), "sha256").hex()
+
+
+def _question(policy: AggregatePolicy) -> Mapping[str, object]:
+    """What is asked, and how it is computed; not what comments say of it."""
     asked = policy.model_dump(mode="json", exclude={"description", "owners", "minimum_group_size"})
     for part in (*asked["dimensions"].values(), *asked["measures"].values()):
         del part["comment"]
-    said = json.dumps([_COMPUTATION, asked, inputs], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    return {"computation": _COMPUTATION, **asked}
+
+
+def _of_period(policy: AggregatePolicy, answers: pl.DataFrame, period: Period) -> pl.DataFrame:
+    return answers if period is None else answers.filter(pl.col(policy.day_dimension or "") == period)
 
 
 def _read_partitions(connection: Connection, policy: AggregatePolicy, source: Table, work: _Work) -> list[Partition]:
@@ -244,14 +277,20 @@ def _answers(groups: DataFrame) -> pl.DataFrame:
     return frame
 
 
-def _stage(release: Release, policy: AggregatePolicy, plan: Plan, answers: pl.DataFrame, work: _Work) -> Statistics:
-    """Copy the noisy figures of the new periods."""
+def _stage(
+    release: Release, policy: AggregatePolicy, plan: Plan, answers: pl.DataFrame, untold: Sequence[Period]
+) -> Statistics:
+    """Copy the noisy figures of the periods whose answers nobody was told yet; count what was read of all."""
     there = answers.filter(pl.col(COMPLETE) & (pl.col(PEOPLE) > 0))
-    days = None if None in work.fingerprints else [day for day in work.fresh if day is not None]
-    released = figures(policy, plan, private_answers(policy, plan, there, days=days))
-    hidden = there.join(released, on=list(policy.dimensions), how="anti")
+    days = None if None in untold else [day for day in untold if day is not None]
+    asked = there if days is None else there.filter(pl.col(policy.day_dimension or "").is_in(days))
+    if untold:
+        released = figures(policy, plan, private_answers(policy, plan, asked, days=days))
+    else:
+        released = pl.DataFrame(schema=release.staged_table.schema())
+    hidden = asked.join(released, on=list(policy.dimensions), how="anti")
     statistics = Statistics(
-        groups=there.height,
+        groups=asked.height,
         groups_shown=released.height,
         groups_below_threshold=hidden.height,
         rows_counted=int(there[ROWS].sum()),
@@ -273,20 +312,25 @@ def _stage(release: Release, policy: AggregatePolicy, plan: Plan, answers: pl.Da
     return statistics
 
 
-def _carry_over(connection: Connection, release: Release, policy: AggregatePolicy, work: _Work) -> int:
+def _carry_over(connection: Connection, release: Release, policy: AggregatePolicy, told: Sequence[Period]) -> int:
     """Take the rows of the periods that stand as they are; their number."""
-    days = [period for period in work.kept if period is not None]
-    if not days:
+    if not told:
         return 0
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in release.table.columns)
+    carried = (
+        sql.SQL("")
+        if None in told
+        else sql.SQL(" WHERE {} = ANY({})").format(
+            sql.Identifier(policy.day_dimension or ""), sql.Literal([day for day in told if day is not None])
+        )
+    )
     inserted = connection.execute(
-        sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} WHERE {} = ANY(%s)").format(
+        sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {}{}").format(
             sql.Identifier(STAGING, release.staging),
             sql.Identifier(release.table.zone, release.table.name),
-            sql.Identifier(policy.day_dimension or ""),
+            carried,
             names=names,
-        ),
-        [days],
+        )
     ).rowcount
     connection.commit()
     return inserted
