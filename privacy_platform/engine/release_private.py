@@ -283,11 +283,11 @@ def _stage(
     """Copy the noisy figures of the periods whose answers nobody was told yet; count what was read of all."""
     there = answers.filter(pl.col(COMPLETE) & (pl.col(PEOPLE) > 0))
     days = None if None in untold else [day for day in untold if day is not None]
-    asked = there if days is None else there.filter(pl.col(policy.day_dimension or "").is_in(days))
-    if untold:
-        released = figures(policy, plan, private_answers(policy, plan, asked, days=days))
+    if not untold:
+        asked, released = there.clear(), pl.DataFrame(schema=release.staged_table.schema())
     else:
-        released = pl.DataFrame(schema=release.staged_table.schema())
+        asked = there if days is None else there.filter(pl.col(policy.day_dimension or "").is_in(days))
+        released = figures(policy, plan, private_answers(policy, plan, asked, days=days))
     hidden = asked.join(released, on=list(policy.dimensions), how="anti")
     statistics = Statistics(
         groups=asked.height,

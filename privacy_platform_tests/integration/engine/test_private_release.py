@@ -243,6 +243,18 @@ def test_a_release_stands_until_its_data_change_and_costs_once(ready: World) -> 
     assert staging_is_empty()
 
 
+def test_a_table_of_one_period_stands_as_well_when_its_data_are_published_anew(ready: World) -> None:
+    keys = {"day": {"first": str(START), "last": str(days(3)[-1].day)}, "page": ["home", "cart", "help"]}
+    private = policy("dp_whole", {"unit": "user", "epsilon": 1.0, "delta": 1e-6, "keys": keys})
+    ready.aggregate(private, CALLS, MEMBERS)
+    shown = frame("analytics.dp_whole")
+    assert shown.height
+    ready.anonymize(CALLS, MEMBERS, selected=days(3))
+    assert ready.aggregate(private, CALLS, MEMBERS).released
+    assert frame("analytics.dp_whole").sort("day", "page").equals(shown.sort("day", "page"))
+    assert query("SELECT count(*) FROM governance.privacy_budget WHERE target = 'analytics.dp_whole'") == [(1,)]
+
+
 def test_other_parameters_are_another_question(ready: World) -> None:
     ready.aggregate(policy("dp_asked", {"epsilon": 1.0}), CALLS, MEMBERS)
     again = ready.aggregate(policy("dp_asked", {"epsilon": 0.5}), CALLS, MEMBERS)
