@@ -200,6 +200,8 @@ def _measure_columns(policy: AggregatePolicy, name: str, measure: Measure) -> It
                 error_column(figure),
                 ColumnType.DOUBLE,
                 f"What the noise in {figure} stays within in 95 of 100 groups.",
+                sources=sources,
+                transformation=f"promised error of {figure}",
             )
         else:
             yield Column(
@@ -239,6 +241,8 @@ def _window_columns(policy: AggregatePolicy) -> tuple[Column, ...]:
         ColumnType.BOOLEAN,
         f"Whether everything sent until {window.lateness_minutes} min after its end was read.",
         nullable=False,
+        sources=source,
+        transformation="whether the window is over",
     )
     return start, final
 

@@ -230,5 +230,5 @@ def test_lineage_and_audit_know_nothing_of_the_killed_runs(story: KilledHome) ->
         "SELECT subject_table, count(*) FROM governance.privacy_audit_log WHERE action = 'publish' GROUP BY 1",
         Role.COMPLIANCE,
     )
-    assert dict(published) == dict.fromkeys(TABLES, 2)
+    assert {table: count for table, count in published if table in TABLES} == dict.fromkeys(TABLES, 2)
     assert story.home.json("audit", "verify")["ok"] is True

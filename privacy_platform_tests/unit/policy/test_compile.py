@@ -98,6 +98,20 @@ def test_aggregates_have_dimensions_then_measures(policies: PolicySet) -> None:
     assert table.column("total_events").sources == ("anonymized_events.user_token",)
 
 
+def test_every_column_of_an_aggregate_tells_what_it_is_made_of(policies: PolicySet) -> None:
+    for policy in policies.aggregates.values():
+        table = aggregate_table(policy, policies)
+        known = {
+            f"{source}.{column.name}"
+            for source in table.upstream
+            for column in anonymized_table(policies.anonymized_tables[source]).columns
+        }
+        for column in table.columns:
+            assert column.sources, (table.name, column.name)
+            assert set(column.sources) <= known, (table.name, column.name)
+            assert column.transformation
+
+
 def test_the_exact_mode_is_one_line_away(policies: PolicySet) -> None:
     private = policies.aggregates["daily_event_metrics"]
     exact = aggregate_table(
