@@ -148,7 +148,17 @@ def test_without_bounds_that_cut_the_figures_are_those_of_a_brute_force_computat
 
 @pytest.mark.parametrize("in_all", [None, 5])
 def test_nobody_counts_for_more_than_the_bounds_allow(ready: World, in_all: int | None) -> None:
-    bounds = policy("dp_bounds", {"groups_per_unit": 2, "rows_per_group": 4, "rows_per_unit": in_all})
+    # Narrower than the values, so that a clamp left out changes more than the plan allows.
+    clamps = {
+        "mean_price": {"clamp": [2, 4]},
+        "spread": {"clamp": [2, 4]},
+        "median_price": {"clamp": [2, 4]},
+        "revenue": {"clamp": [0, 3]},
+        "session_length": {"clamp": [0, 60]},
+    }
+    bounds = policy(
+        "dp_bounds", {"groups_per_unit": 2, "rows_per_group": 4, "rows_per_unit": in_all, "measures": clamps}
+    )
     with_hog = answers(ready, bounds, CALLS, MEMBERS)
     rows = frame("anonymized.anonymized_dp_visits")
     hog = rows.group_by("token").len().sort("len")["token"][-1]
