@@ -9,7 +9,7 @@ from privacy_platform.engine.aggregate import ROWS, aggregate, counted_figures, 
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors
+from privacy_platform.engine.stage import CopyOnce, Statistics, collected
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
@@ -135,10 +135,7 @@ def _reconciled(statistics: Statistics, published: int) -> CheckOutcome:
 
 def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Statistics:
     """Copy the groups that are large enough; count the others. Groups are few: they pass through the driver."""
-    with driver_errors():
-        arrow = groups.toArrow()
-    frame = pl.from_arrow(arrow)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
+    frame = collected(groups)
     required = [name for name, dimension in policy.dimensions.items() if dimension.required]
     complete = pl.all_horizontal(pl.col(name).is_not_null() for name in required) if required else pl.lit(True)
     large = pl.col(PEOPLE) >= policy.minimum_group_size

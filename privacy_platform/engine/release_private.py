@@ -21,7 +21,7 @@ from datetime import date, timedelta
 
 import polars as pl
 from psycopg import Connection, sql
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from privacy_platform.anonymization.dp.plan import Plan
 from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
@@ -36,7 +36,7 @@ from privacy_platform.engine.gate import (
     unchanged,
 )
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import CopyOnce, Statistics, driver_errors
+from privacy_platform.engine.stage import CopyOnce, Statistics, collected
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, budget
@@ -138,7 +138,7 @@ def release_private(
         release = Release(table, (WHOLE,))
         open_staging(connection, release)
         connection.commit()
-        answers = _answers(bounded(policy, frames[0], frames[1] if policy.join else None))
+        answers = collected(bounded(policy, frames[0], frames[1] if policy.join else None))
         stands = dict(work.standing) | {
             period: f"{work.asked[period]}:{_digest(policy, _of_period(policy, answers, period))}"
             for period in work.fresh
@@ -266,15 +266,6 @@ def _read_partitions(connection: Connection, policy: AggregatePolicy, source: Ta
     if source.name != policy.source or not _daily(policy, source):
         return standing
     return [partition for partition in standing if partition.day in work.fresh]
-
-
-def _answers(groups: DataFrame) -> pl.DataFrame:
-    """The exact answers on the driver: groups are few."""
-    with driver_errors():
-        arrow = groups.toArrow()
-    frame = pl.from_arrow(arrow)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
-    return frame
 
 
 def _stage(

@@ -37,11 +37,15 @@ class Spill:
         self._writer.write_table(table)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._sink.close()
-        if kind is not None or self._writer is None:
-            remove(self.path)
+        whole = False
+        try:
+            if self._writer is not None:
+                self._writer.close()  # writes, and so fails on a full disk
+                whole = kind is None
+        finally:
+            if not whole:
+                remove(self.path)
+            self._sink.close()
 
 
 def spilled(path: Path) -> Iterator[pl.DataFrame] | None:

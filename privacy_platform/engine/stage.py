@@ -204,6 +204,15 @@ def driver_errors() -> Iterator[None]:
         ) from None
 
 
+def collected(groups: DataFrame) -> pl.DataFrame:
+    """What Spark has computed, on the driver: groups, which are few; never rows of people."""
+    with driver_errors():
+        arrow = groups.toArrow()
+    frame = pl.from_arrow(arrow)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
+    return frame
+
+
 def read_stage(
     spark: SparkSession,
     splits: Sequence[SplitT],

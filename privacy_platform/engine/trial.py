@@ -19,7 +19,7 @@ from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
 from privacy_platform.engine.aggregate import aggregate
 from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import driver_errors
+from privacy_platform.engine.stage import collected
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.figures import figures, private_answers
@@ -82,7 +82,7 @@ def trials(
         for each in product(groups, rows, in_all):
             bounds = dict(zip(("groups_per_unit", "rows_per_group", "rows_per_unit"), each, strict=True))
             bound = policy.model_copy(update={"privacy": privacy.model_copy(update=bounds)})
-            answers = _collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
+            answers = collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
             there = answers.filter(pl.col(PEOPLE) > 0)
             for epsilon in epsilons:
                 changed = privacy.model_copy(update={**bounds, "epsilon": epsilon})
@@ -154,7 +154,7 @@ def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet
 def _exact(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> pl.DataFrame:
     """The exact figures of all groups, however small."""
     everybody = policy.model_copy(update={"minimum_group_size": 1})
-    groups = _collected(aggregate(everybody, source, joined))
+    groups = collected(aggregate(everybody, source, joined))
     required = [name for name, dimension in policy.dimensions.items() if dimension.required]
     return groups.drop_nulls(required) if required else groups
 
@@ -171,12 +171,3 @@ def _utility(policy: AggregatePolicy, released: pl.DataFrame, exact: pl.DataFram
             counts={name for name, kind in names.items() if kind in _COUNTED},
         )
     )
-
-
-def _collected(groups: DataFrame) -> pl.DataFrame:
-    """The groups, which are few, on the driver."""
-    with driver_errors():
-        arrow = groups.toArrow()
-    frame = pl.from_arrow(arrow)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table gives a frame
-    return frame
