@@ -116,7 +116,7 @@ def waiting_for_another_attempt(home: Home) -> int:
     return int(
         home.value(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' "
-            "AND query LIKE 'INSERT INTO staging.commits%'"
+            "AND query LIKE '%INSERT INTO staging.commits%'"
         )
     )
 
