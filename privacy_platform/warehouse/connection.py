@@ -149,6 +149,9 @@ def adbc(
 ) -> "dbapi.Connection":
     """An ADBC connection for `role`, for COPY of Arrow data; time-outs in seconds.
 
+    What it commits is on disk no later than what is committed on any other connection afterwards, such as the
+    publication that all work of tasks is for: nothing waits for the disk here.
+
     Raises:
         WarehouseConnectionError: no server answers or it refuses the login.
     """
@@ -157,7 +160,9 @@ def adbc(
     from adbc_driver_postgresql import dbapi
 
     url = database_url(role)
-    session = _session_url(url, application_name, connect_timeout, statement_timeout, lock_timeout)
+    session = _session_url(
+        url, application_name, connect_timeout, statement_timeout, lock_timeout, "-c synchronous_commit=off"
+    )
     try:
         return dbapi.connect(session)
     except AdbcError as error:
@@ -205,7 +210,12 @@ def _environment(variable: str) -> str | None:
 
 
 def _session_url(
-    url: str, application_name: str, connect_timeout: float, statement_timeout: float, lock_timeout: float
+    url: str,
+    application_name: str,
+    connect_timeout: float,
+    statement_timeout: float,
+    lock_timeout: float,
+    more_options: str = "",
 ) -> str:
     parts = urlsplit(url)
     parameters: Mapping[str, str] = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -217,7 +227,7 @@ def _session_url(
     )
     session = {
         **parameters,
-        "options": f"{parameters.get('options', '')} {options}".strip(),
+        "options": f"{parameters.get('options', '')} {options} {more_options}".strip(),
         "application_name": application_name,
         "connect_timeout": str(max(2, round(connect_timeout))),
     }
