@@ -10,6 +10,7 @@ A URL holds a password: it is returned where asked for, and never in a message, 
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
@@ -157,16 +158,29 @@ def adbc(
     """
     # Imports pandas and polars, over a second: not for those who only want rows.
     from adbc_driver_manager import Error as AdbcError
-    from adbc_driver_postgresql import dbapi
 
     url = database_url(role)
     session = _session_url(
         url, application_name, connect_timeout, statement_timeout, lock_timeout, "-c synchronous_commit=off"
     )
     try:
-        return dbapi.connect(session)
+        return _server(session).adbc_clone()
     except AdbcError as error:
         raise _unreachable(url, str(error)) from None
+
+
+@lru_cache(maxsize=16)
+def _server(session: str) -> "dbapi.Connection":
+    """What ADBC knows of a server, to make connections of: a connection that is closed and lends its knowledge.
+
+    The driver reads the whole catalogue of columns and types to begin with, which takes it longer the more partitions
+    there are: once a process, not once a task. The types of our columns are PostgreSQL's own, so it does not get old.
+    """
+    from adbc_driver_postgresql import dbapi
+
+    known = dbapi.connect(session)
+    known.adbc_connection.close()
+    return known
 
 
 def _own_url(admin: str | None, login: str, database: str) -> str:
