@@ -21,9 +21,9 @@ from privacy_platform.policy.compile import LANDED_AT, LANDING_ORDER, SEALED, ra
 from privacy_platform.policy.drift import contradictions, sample
 from privacy_platform.policy.model import DatasetPolicy, printable_name
 from privacy_platform.policy.tables import WHOLE
-from privacy_platform.vault.keyring import Keyring, Purpose, load_keyring
+from privacy_platform.vault.keyring import Keyring, Purpose
 from privacy_platform.vault.sealing import data_keys, new_salts, seal
-from privacy_platform.vault.subjects import subject_keys
+from privacy_platform.vault.subjects import subject_keys, worker_keyring
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
 
@@ -44,7 +44,6 @@ class LandTask:
 
     def __call__(self, split: Split) -> Statistics:
         """Land one split; returns its counts."""
-        keyring = load_keyring()
         with (
             closing(adbc(Role.PIPELINE)) as output,
             closing(adbc(Role.PIPELINE)) as vault,
@@ -52,6 +51,7 @@ class LandTask:
         ):
             if copy.done is not None:
                 return copy.done
+            keyring = worker_keyring(output)
             statistics: Statistics = Counter()
             for batch in self._read(split):
                 rows, rejects = self._within_partitions(batch, statistics)
