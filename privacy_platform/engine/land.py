@@ -70,7 +70,7 @@ class LandTask:
         types = {column: policy.fields[name].type for column, name in columns.items()}
         required = [column for column, name in columns.items() if name in self._required()]
         position = policy.source.position
-        place = [pl.format("{}:{}", pl.lit(split.source), pl.col(LINE) + 1).alias(position)] if position else []
+        place = [split.record.alias(position)] if position else []
         for batch in split.batches(types, required):
             rows = batch.rows.rename(columns).with_columns(place).select(*policy.fields, LINE)
             yield replace(batch, rows=rows)
@@ -132,7 +132,7 @@ class LandTask:
         return rejects.select(
             pl.lit(self.policy.dataset).alias("dataset"),
             pl.lit("landing").alias("stage"),
-            pl.lit(split.source).alias("source"),
+            split.source.alias("source"),
             split.position.alias("position"),
             pl.col("error"),
             salts.alias("salt"),

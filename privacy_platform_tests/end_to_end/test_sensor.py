@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from privacy_platform.defs.automation import RANGE_END, RANGE_START
-from privacy_platform.engine.sources.files import SourceError, file_splits
+from privacy_platform.engine.sources.files import SourceError
+from privacy_platform.engine.sources.splits import file_splits
 from privacy_platform_tests.end_to_end.homes import Home
 from privacy_platform_tests.end_to_end.people import events, people, write
 
