@@ -2,9 +2,10 @@
 
 Events are generated once, and a copy in which a tenth of the sessions is one user's (with `--one-session`: in which
 that user has a single session a day). Both are taken through landing, anonymizing and every aggregate of events,
-exact and private, in turns. Printed is, for each, the ratio of the seconds, and the longest task beside the median one
-of the stage in which that ratio is the greatest (of stages with four tasks or more whose longest took half a second):
-from Spark's own log of events.
+exact and private, in turns. Printed is, for each, the ratio of the seconds, and, of the stages that read what others
+have shuffled, the rows of the task with the most beside the median task's, and the same of their seconds: the greatest
+of each (of stages with four tasks and 10,000 rows or more), from Spark's log of events. Shuffles have `--partitions`
+parts, as on a cluster of a quarter as many processors, and Spark is kept from joining small ones.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 from psycopg import sql
@@ -39,7 +41,16 @@ from privacy_platform.warehouse.connection import Role, connect
 
 PACKAGES = ("pyspark", "polars")
 _EVEN, _SKEWED = "even", "skewed"
-_LEAST_TASKS, _LEAST_SECONDS = 4, 0.5
+_LEAST_TASKS, _LEAST_ROWS = 4, 10_000
+
+
+class _Task(NamedTuple):
+    """A task as Spark logged it; `rows` are those it read of a shuffle."""
+
+    began: float
+    stage: int
+    seconds: float
+    rows: int
 
 
 def main() -> None:
@@ -52,11 +63,12 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.1, help="of the events that are one user's")
     parser.add_argument("--one-session", action="store_true", help="that user has a single session a day")
+    parser.add_argument("--partitions", type=int, default=16)
     parser.add_argument("--runs", type=int, default=2)
     options = parser.parse_args()
     facts = machine(PACKAGES)
     with tempfile.TemporaryDirectory(prefix="privacy-platform-") as name, private_home(Path(name)):
-        bench = _Bench(Path(name), _session(Path(name) / "log"), _policies())
+        bench = _Bench(Path(name), _session(Path(name) / "log", options.partitions), _policies())
         sources = bench.prepare(options)
         for number in range(options.runs + 1):
             for kind in (_EVEN, _SKEWED) if number % 2 else (_SKEWED, _EVEN):
@@ -68,13 +80,17 @@ def main() -> None:
     save(options.json, timings, facts | {"ratios": ratios})
 
 
-def _session(log: Path) -> SparkSession:
-    """The platform's session, with Spark's log of events."""
+def _session(log: Path, partitions: int) -> SparkSession:
+    """The platform's session, with so many parts in every shuffle and Spark's log of events."""
     log.mkdir()
     prepare_environment()
     builder = SparkSession.builder
     logged = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": log.as_uri(), "spark.eventLog.compress": "false"}
-    for key, value in (spark_config() | logged).items():
+    cut = {
+        "spark.sql.shuffle.partitions": str(partitions),
+        "spark.sql.adaptive.coalescePartitions.enabled": "false",
+    }
+    for key, value in (spark_config() | logged | cut).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 
@@ -167,16 +183,15 @@ def _skewed(events: pl.DataFrame, share: float, one_session: bool) -> pl.DataFra
     return changed.with_columns(pl.when(chosen).then("sess_" + day).otherwise(session).alias("session_id"))
 
 
-def _tasks(log: Path) -> list[tuple[float, int, float]]:
-    """(when it began, its stage, its seconds) of every task."""
+def _tasks(log: Path) -> list[_Task]:
+    """Every task that has read of a shuffle."""
     found = []
     for line in _lines(log):
         if '"SparkListenerTaskEnd"' in line[:60]:
             event = json.loads(line)
-            info = event["Task Info"]
-            found.append(
-                (info["Launch Time"] / 1000, event["Stage ID"], (info["Finish Time"] - info["Launch Time"]) / 1000)
-            )
+            info, rows = event["Task Info"], event["Task Metrics"]["Shuffle Read Metrics"]["Total Records Read"]
+            began, ended = info["Launch Time"] / 1000, info["Finish Time"] / 1000
+            found.append(_Task(began, event["Stage ID"], ended - began, rows))
     return found
 
 
@@ -187,21 +202,28 @@ def _lines(log: Path) -> Iterator[str]:
                 yield from file
 
 
-def _straggling(spans: Sequence[tuple[float, float]], tasks: Sequence[tuple[float, int, float]]) -> float | None:
-    """The greatest ratio of a stage's longest task to its median one; None when no stage counts."""
-    stages: dict[int, list[float]] = defaultdict(list)
-    for began, stage, seconds in tasks:
-        if any(first <= began <= last for first, last in spans):
-            stages[stage].append(seconds)
-    counting = [s for s in stages.values() if len(s) >= _LEAST_TASKS and max(s) >= _LEAST_SECONDS]
-    return max((max(s) / max(statistics.median(s), 0.001) for s in counting), default=None)
+def _straggling(spans: Sequence[tuple[float, float]], tasks: Sequence[_Task]) -> tuple[float, float] | None:
+    """The greatest ratios of a stage's largest task to its median one, in rows and seconds; None if no stage counts."""
+    stages: dict[int, list[_Task]] = defaultdict(list)
+    for task in tasks:
+        if any(first <= task.began <= last for first, last in spans):
+            stages[task.stage].append(task)
+    shuffled = [s for s in stages.values() if len(s) >= _LEAST_TASKS and sum(t.rows for t in s) >= _LEAST_ROWS]
+    if not shuffled:
+        return None
+    rows, seconds = (
+        max(max(values) / max(statistics.median(values), 0.001) for values in each)
+        for each in ([[t.rows for t in s] for s in shuffled], [[t.seconds for t in s] for s in shuffled])
+    )
+    return rows, seconds
 
 
-def _show(bench: _Bench, tasks: Sequence[tuple[float, int, float]]) -> Mapping[str, Mapping[str, float | None]]:
+def _show(bench: _Bench, tasks: Sequence[_Task]) -> Mapping[str, Mapping[str, object]]:
     table = RichTable(title="A tenth of the events one user's, beside the same without")
-    for heading in ("step", "even s", "skewed s", "ratio", "pairs", "longest / median task, even", "… skewed"):
+    headings = ("step", "even s", "skewed s", "ratio", "pairs", "largest / median task, even", "… skewed")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "step" else "right")
-    ratios: dict[str, Mapping[str, float | None]] = {}
+    ratios: dict[str, Mapping[str, object]] = {}
     for step in dict.fromkeys(step for step, _ in bench.seconds):
         even, skewed = (bench.seconds[step, kind] for kind in (_EVEN, _SKEWED))
         pairs = paired(skewed, even)
@@ -212,7 +234,7 @@ def _show(bench: _Bench, tasks: Sequence[tuple[float, int, float]]) -> Mapping[s
             *(f"{statistics.median(each):.2f}" for each in (even, skewed)),
             f"{statistics.median(pairs):.2f}",
             " ".join(f"{pair:.2f}" for pair in pairs),
-            *("–" if w is None else f"{w:.1f}" for w in worst.values()),
+            *("–" if w is None else f"{w[0]:.1f} rows, {w[1]:.1f} s" for w in worst.values()),
         )
     Console(width=140).print(table)
     return ratios
