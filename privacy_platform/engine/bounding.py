@@ -39,12 +39,10 @@ ALL_ROWS = "_all_rows"
 COMPLETE = "_complete"
 
 
-def bounded(
-    policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None, *, parts: int | None = None
-) -> DataFrame:
+def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None, *, heavy: bool = False) -> DataFrame:
     """One row a group: dimensions, the columns of every query, and hidden counts.
 
-    With `parts` the rows of a unit are first thinned out in so many parts: the result is the same.
+    With `heavy`, rows are thinned out first, for units with so many that no task should get them all: the same results.
 
     `_people` counts the units that stay in the group, `_keys` those whose first group of the same found keys it is (so
     that its sum over these groups counts each unit once), `_rows` their rows, `_all_rows` those that were cut off too.
@@ -53,12 +51,12 @@ def bounded(
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
     used = [name for name in source.columns if name != policy.unit]
-    rows = source if parts is None else thinned(policy, privacy, source, parts)
+    rows = thinned(policy, privacy, source) if heavy else source
     rows = joined_rows(policy, rows.repartition(F.col(policy.unit)), joined)
     for name, dimension in policy.dimensions.items():
         rows = rows.withColumn(f"__{name}", key_of(dimension, privacy.known.get(name)))
     unit = unit_of(policy, privacy)
-    for name, span in policy.derive.items() if parts is None else ():
+    for name, span in () if heavy else policy.derive.items():
         # Within the unit: a session of two people, or two days, must not carry one's doings into the other's figures.
         rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(*unit, span.by)))
     keys = [f"__{name}" for name in policy.dimensions]
@@ -74,7 +72,7 @@ def bounded(
     rows = _bounded_rows(privacy, rows, unit, group)
     per_unit = rows.groupBy(*group).agg(
         *(F.first(key).alias(key) for key in (*keys, COMPLETE) if key not in group),
-        (F.count(F.lit(1)) if parts is None else F.sum(WEIGHT)).alias(ALL_ROWS),
+        (F.sum(WEIGHT) if heavy else F.count(F.lit(1))).alias(ALL_ROWS),
         _rows_where(F.col("__row_stays")).alias(ROWS),
         *(c for name, m in policy.measures.items() for c in _contributions(policy, privacy, name, m)),
     )

@@ -17,6 +17,8 @@ from privacy_platform.policy.privacy import DateKeys, Keys, LandedKeys, PrivacyP
 __all__ = ["WEIGHT", "key_of", "thinned", "unit_of"]
 
 WEIGHT = "_weight"
+# So many tasks at the most share the rows that one unit has in one group.
+_PARTS = 64
 
 
 def unit_of(policy: AggregatePolicy, privacy: PrivacyPolicy) -> list[str]:
@@ -36,14 +38,13 @@ def key_of(dimension: Dimension, known: Keys | None) -> Column:
     return value if dimension.required else F.coalesce(value, F.lit(UNKNOWN))
 
 
-def thinned(policy: AggregatePolicy, privacy: PrivacyPolicy, source: DataFrame, parts: int) -> DataFrame:
+def thinned(policy: AggregatePolicy, privacy: PrivacyPolicy, source: DataFrame) -> DataFrame:
     """The source's rows that may stay, with the derived columns, and in `_weight` how many rows each stands for.
 
     Args:
         policy: what to compute.
         privacy: its bounds.
         source: the anonymized table's columns.
-        parts: how many tasks may share the rows that one unit has in one group.
     """
     own = {name: d for name, d in policy.dimensions.items() if d.column in source.columns}
     rows = source.select(
@@ -53,7 +54,7 @@ def thinned(policy: AggregatePolicy, privacy: PrivacyPolicy, source: DataFrame, 
     )
     # What is joined, and may be a dimension, depends on what it is joined by.
     pile = [policy.unit, *(f"__{name}" for name in own), *([policy.join.by] if policy.join else [])]
-    drawn = Window.partitionBy(*dict.fromkeys(pile), F.pmod("__row", F.lit(parts)))
+    drawn = Window.partitionBy(*dict.fromkeys(pile), F.pmod("__row", F.lit(_PARTS)))
     most = privacy.rows_per_group
     rank, size = F.col("__rank"), F.col("__size")
     stay = (

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from privacy_platform.engine import thinning
 from privacy_platform.engine.bounding import COMPLETE, bounded
 from privacy_platform.engine.release_aggregate import release_aggregate
-from privacy_platform.engine.zone_frames import used_columns, zone_frame
+from privacy_platform.engine.zone_frames import is_heavy, used_columns, zone_frame
 from privacy_platform.governance.budget import BudgetSpentError
 from privacy_platform.policy.compile import anonymized_table
 from privacy_platform.policy.figures import figures
@@ -18,7 +19,8 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
 from privacy_platform.policy.private import PEOPLE, plan_of
 from privacy_platform.warehouse.connection import Role, connect
-from privacy_platform.warehouse.tables import partitions
+from privacy_platform.warehouse.frequency import heaviest_share
+from privacy_platform.warehouse.tables import partition_name, partitions
 from privacy_platform_tests.integration.engine.support import (
     START,
     World,
@@ -248,6 +250,7 @@ REGION = {"day": {"column": "at", "truncate": "day", "required": True, "comment"
 PAGES = {"page": ["home", "cart", "help"]}
 
 
+@pytest.mark.parametrize("parts", [1, 5])
 @pytest.mark.parametrize(
     ("privacy", "changes"),
     [
@@ -258,21 +261,42 @@ PAGES = {"page": ["home", "cart", "help"]}
     ],
 )  # fmt: skip
 def test_thinned_out_before_bounding_the_answers_are_the_same(
-    spark: "SparkSession", privacy: dict[str, Any], changes: dict[str, Any]
+    spark: "SparkSession", privacy: dict[str, Any], changes: dict[str, Any], parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(thinning, "_PARTS", parts)
     cut = policy("dp_thin", privacy | ({"measures": {}} if "measures" in changes else {}), **changes)
-    for seed in range(2):
-        visits, regions = (spark.createDataFrame(frame.to_arrow()) for frame in random_visits(seed))
-        found = [
-            pl.DataFrame(bounded(cut, visits, regions, parts=parts).toArrow()).sort(
-                list(cut.dimensions), nulls_last=True
-            )
-            for parts in (None, 1, 5)
-        ]
-        assert found[0].height > 3
-        assert found[0]["_rows"].sum() < found[0]["_all_rows"].sum()
-        for thin in found[1:]:
-            assert_frame_equal(thin, found[0].select(thin.columns))
+    visits, regions = (spark.createDataFrame(frame.to_arrow()) for frame in random_visits(parts))
+    found = [
+        pl.DataFrame(bounded(cut, visits, regions, heavy=heavy).toArrow()).sort(list(cut.dimensions), nulls_last=True)
+        for heavy in (False, True)
+    ]
+    assert found[0].height > 3
+    assert found[0]["_rows"].sum() < found[0]["_all_rows"].sum()
+    assert_frame_equal(found[1].select(found[0].columns), found[0])
+
+
+def test_who_has_more_than_a_processors_share_is_noticed_and_changes_no_figure(
+    ready: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits = anonymized_table(CALLS)
+    with connect(Role.PIPELINE) as connection:
+        chosen = partitions(connection, visits)
+        names = [partition_name(visits, partition) for partition in chosen]
+        share = heaviest_share(connection, "anonymized", names, ["token"])
+        assert 600 / 2100 < share < 650 / 2100
+        assert heaviest_share(connection, "anonymized", names, ["visit"]) == 0
+        assert heaviest_share(connection, "anonymized", ["no_such_table"], ["token"]) == 0
+        noticed = []
+        for processors in (2, 4):
+            monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+            noticed.append(is_heavy(connection, visits, chosen, ["token"]))
+    assert noticed == [False, True]
+    reports = []
+    for processors in (2, 4):
+        monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+        reports.append(ready.aggregate(policy(f"dp_heavy_{processors}"), CALLS, MEMBERS))
+    assert reports[0].statistics == reports[1].statistics
+    assert reports[0].statistics["rows_cut_off"] > 500
 
 
 def test_a_release_stands_until_its_data_change_and_costs_once(ready: World) -> None:
