@@ -24,20 +24,16 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-
-from pyspark.sql import SparkSession
 
 from benchmarks.common import machine
 from benchmarks.measuring import markdown, plots
 from benchmarks.measuring.meter import Meter
 from benchmarks.measuring.peers import compared
-from benchmarks.measuring.results import RunResult, StageResult, load, save
-from benchmarks.measuring.stages import Landing, Stage, aggregate_stages, balances, land, row_stages, table_sizes
+from benchmarks.measuring.results import RunResult, load, save
+from benchmarks.measuring.running import measured, session
+from benchmarks.measuring.stages import Landing, aggregate_stages, balances, land, row_stages, table_sizes
 from benchmarks.users_end_to_end import private_home
-from privacy_platform.engine.session import parallelism, spark_session
-from privacy_platform.engine.stage import Statistics, run_stage
 
 PACKAGES = ("pyspark", "polars", "polars-hash", "duckdb", "adbc-driver-postgresql", "pyarrow", "opendp", "cryptography")
 
@@ -98,19 +94,19 @@ def _run(options: argparse.Namespace) -> RunResult:
         if not made:
             return result.model_copy(update={"stages": (generated,)})
         landing = made[0]
-        spark, session, first = _session()
-        say(f"session started in {session:.1f} s, its first task took {first:.1f} s")
+        spark, started, first = session()
+        say(f"session started in {started:.1f} s, its first task took {first:.1f} s")
         result = result.model_copy(
             update={
                 "stages": (generated,),
-                "session_seconds": round(session, 1),
+                "session_seconds": round(started, 1),
                 "first_task_seconds": round(first, 1),
                 "files": {dataset: landing.size(dataset) for dataset in landing.files},
             }
         )
         try:
             stages = row_stages(spark, landing, keep_files=options.peers) + aggregate_stages(spark, landing)
-            result = _measured(result, stages, meter, options.json)
+            result = measured(result, stages, meter, keep=lambda done: save(options.json, done))
             accounts = balances(landing, result.stages)
             result = result.model_copy(update={"tables": tuple(table_sizes()), "balances": tuple(accounts)})
             save(options.json, result)
@@ -121,34 +117,6 @@ def _run(options: argparse.Namespace) -> RunResult:
     complete = result.reconciled and not any(stage.error for stage in result.stages)
     facts = {**result.facts, "sampling_cpu_seconds": round(meter.sampling_seconds, 1)}
     return result.model_copy(update={"complete": complete, "facts": facts})
-
-
-def _session() -> tuple[SparkSession, float, float]:
-    """A session, the seconds of its start, and those of its first task, which starts the Python workers."""
-    begin = time.perf_counter()
-    spark = spark_session()
-    started = time.perf_counter()
-    run_stage(spark, list(range(parallelism())), _nothing)
-    return spark, started - begin, time.perf_counter() - started
-
-
-def _nothing(_: int) -> Statistics:
-    return Statistics()
-
-
-def _measured(result: RunResult, stages: Sequence[Stage], meter: Meter, path: Path | None) -> RunResult:
-    """The result with the stages measured one by one; one whose input is missing is left out and says so."""
-    for stage in stages:
-        ended = {done.name for done in result.stages if not done.error}
-        missing = [name for name in stage.needs if name not in ended]
-        if missing:
-            done = StageResult(name=stage.name, part=stage.part, rows=stage.rows, seconds=0.0,
-                               error=f"not run: {missing[0]} is missing")  # fmt: skip
-        else:
-            done = meter.measure(stage.name, stage.part, stage.rows, stage.run)
-        result = result.model_copy(update={"stages": (*result.stages, done)})
-        save(path, result)
-    return result
 
 
 def _compare(options: argparse.Namespace) -> None:

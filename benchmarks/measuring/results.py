@@ -171,10 +171,11 @@ def growth(runs: Sequence[RunResult]) -> list[Growth]:
     names = [s.name for s in runs[0].stages if not s.error] if runs else []
     shared = [name for name in names if all((s := run.stage(name)) and not s.error for run in runs)]
     stages = [Growth(name=name, micros=tuple(_micros(run, name) for run in runs)) for name in shared]
+    if not runs:
+        return []
     return stages + [
         Growth(name=name, micros=tuple(seconds / run.events * 1e6 for run, seconds in zip(runs, spent, strict=True)))
         for name, spent in _sums(runs)
-        if all(spent)
     ]
 
 
@@ -184,8 +185,12 @@ def _micros(run: RunResult, name: str) -> float:
 
 
 def _sums(runs: Sequence[RunResult]) -> Iterator[tuple[str, list[float]]]:
+    """What can be compared: sums of the same stages, all of which have ended."""
     for label, parts in SUMS.items():
-        yield label, [sum(stage.seconds for stage in run.part(*parts)) for run in runs]
+        ended = [run.part(*parts) for run in runs]
+        whole = [[stage.name for stage in run.stages if stage.part in parts] for run in runs]
+        if whole[0] and all([stage.name for stage in stages] == whole[0] for stages in ended):
+            yield label, [sum(stage.seconds for stage in stages) for stages in ended]
 
 
 SUMS = {

@@ -20,7 +20,7 @@ from privacy_platform.warehouse.release import STAGING
 __all__ = ["load", "transformed"]
 
 BATCH_ROWS = 122_880
-_TYPES: dict[str, Any] = {
+TYPES: dict[str, Any] = {
     "event_id": pl.String, "user_id": pl.String, "event_type": pl.String, "timestamp": pl.String,
     "page_url": pl.String, "referrer": pl.String, "device_type": pl.String, "browser": pl.String,
     "session_id": pl.String, "ip_address": pl.String, "search_query": pl.String, "product_id": pl.String,
@@ -31,7 +31,7 @@ _JOINED = [name for name in OWN if name != "user_id"]
 
 def load(file: Path, users: Path, target: str) -> None:
     """Load `file` into `staging.<target>`, streaming; see `duckdb_events.load`."""
-    events = pl.scan_ndjson(file, schema=_TYPES)
+    events = pl.scan_ndjson(file, schema=TYPES)
     people = pl.scan_ndjson(users, schema=dict.fromkeys(("user_id", *_JOINED), pl.String))
     batches = transformed(events, people).collect_batches(chunk_size=BATCH_ROWS, maintain_order=False)
     connection = adbc(Role.PIPELINE)
