@@ -14,6 +14,7 @@ figures of the aggregates.
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,7 @@ def compared(
         jdbc_events: events of the JDBC peer; 0 leaves it out.
         polars: whether Polars is measured.
     """
+    _settle()
     policies = load_policies()
     peers = _Peers(landing, meter, {name: anonymized_table(policies.datasets[name]) for name in landing.files})
     measured: list[StageResult] = []
@@ -128,6 +130,17 @@ def compared(
         facts |= differing
     result = result.model_copy(update={"peers": tuple(measured), "facts": {**result.facts, **facts}})
     return result.model_copy(update={"ratios": tuple(ratios(result))})
+
+
+def _settle(patience: float = 600.0) -> None:
+    """See that PostgreSQL is done with what we have loaded: cleaning that up must not slow the peers down."""
+    end = time.monotonic() + patience
+    with connect(Role.ADMIN, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET autovacuum = off")
+        connection.execute("SELECT pg_reload_conf()")
+        busy = "SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+        while connection.execute(busy).fetchone() is not None and time.monotonic() < end:
+            time.sleep(0.5)
 
 
 def _differences(table: Table, theirs: str, dataset: str, landing: Landing) -> int:

@@ -56,7 +56,7 @@ def _peers(run: RunResult) -> str:
     """Microseconds an event, all stages of a way together."""
     ours = run.seconds(["raw_events", "anonymized_events"])
     ways: Mapping[str, float | None] = {
-        "ours: two zones, sealed, checked, indexed": ours / run.events * 1e6 if ours is not None else None,
+        "ours (sealed, checked, indexed)": ours / run.events * 1e6 if ours is not None else None,
         **{
             peer.name.removesuffix(", events"): None if peer.error else peer.micros
             for peer in run.peers
