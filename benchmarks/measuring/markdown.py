@@ -27,6 +27,8 @@ def of_runs(runs: Sequence[RunResult], *, images: str | None = None) -> str:
 def of_run(run: RunResult) -> str:
     """One run: how it was measured, its stages, tables, balances and peers."""
     parts = [f"### {run.size} users/events", _conditions(run), _stages(run)]
+    if stages := run.part("rows", "exact", "private"):
+        parts.append(_memory(max(stages, key=lambda stage: stage.memory_total)))
     if run.tables:
         parts.append(_tables(run))
     if run.balances:
@@ -116,6 +118,11 @@ def _sum(run: RunResult, label: str, parts: Sequence[str]) -> list[str]:
         _bytes(stages[-1].database if stages else 0),
         _bytes(sum(stage.wal for stage in stages)),
     ]
+
+
+def _memory(stage: StageResult) -> str:
+    held = ", ".join(f"{group} {_bytes(size)}" for group, size in stage.memory.items())
+    return f"Most memory, {_bytes(stage.memory_total)}, was held in {stage.name}: {held}."
 
 
 def _tables(run: RunResult) -> str:
