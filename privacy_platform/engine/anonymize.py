@@ -26,7 +26,8 @@ from privacy_platform.policy.anonymity import searched
 from privacy_platform.policy.compile import SEALED, anonymized_table, raw_table
 from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, ColumnType
-from privacy_platform.vault.keyring import Keyring, load_keyring
+from privacy_platform.vault.keyring import Keyring
+from privacy_platform.vault.subjects import worker_keyring
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
 from privacy_platform.warehouse.tables import partition_name
@@ -70,7 +71,7 @@ class AnonymizeTask:
 
     def parts(self, split: ZoneSplit, connection: Any) -> Iterator[Part]:
         """The split, anonymized batch by batch; changes nothing, and gives the same again within the release."""
-        keyring = load_keyring()
+        keyring = worker_keyring(connection)
         secrets = pseudonym_secrets(keyring, release_salt(connection, self.release))
         for batch in self._keyed(split, keyring):
             yield self._anonymized(batch, secrets)

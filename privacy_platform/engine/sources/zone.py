@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from math import ceil
 
 import polars as pl
 import pyarrow as pa
@@ -10,6 +11,7 @@ from psycopg import Connection
 
 from privacy_platform.policy.tables import ColumnType, Partition, Table
 from privacy_platform.warehouse.connection import Role, adbc, connect
+from privacy_platform.warehouse.frequency import heaviest_share
 from privacy_platform.warehouse.tables import partition_name
 
 _BLOCK = 8192
@@ -108,7 +110,9 @@ def subject_splits(
     blocks = sum(count for _, count in relations)
     [(_, vault)] = _relations(connection, "vault", ["subjects"])
     shares = max(1, -(-min(vault, blocks) * _BLOCK // _SUBJECT_BYTES))
-    pieces = _pieces(blocks, max(-(-parallelism // shares), -(-blocks * _BLOCK // (_SPLIT_BYTES * shares))))
+    # One subject's records are all in one share, which is cut until they are no more in a task than one's part of all.
+    heavy = ceil(heaviest_share(connection, schema, names, [token]) * parallelism)
+    pieces = _pieces(blocks, max(-(-parallelism // shares), -(-blocks * _BLOCK // (_SPLIT_BYTES * shares)), heavy))
     cut = _cut(schema, relations, pieces)
     pairs = [(ranges, share) for ranges in cut for share in range(shares)]
     return [ZoneSplit(index, ranges, token, share, shares) for index, (ranges, share) in enumerate(pairs)]
