@@ -27,6 +27,8 @@ _CHECK_BYTES = 4
 _HEAD_BYTES = len(_FORMAT) + _CHECK_BYTES
 _LEAST_BYTES = _HEAD_BYTES + _NONCE_BYTES + 16
 _REPEATS_THAT_PAY = 4
+# A cipher takes twice as long to make as to use, and some kilobytes to keep.
+_USES_THAT_PAY = 1.5
 
 
 class SealError(PrivacyPlatformError):
@@ -134,7 +136,8 @@ def _associated(heads: pl.Series, records: pl.Series, dataset: str) -> list[byte
 def _ciphers(keys: pl.Series) -> Iterator[AESGCM]:
     """A cipher for each row; made once for each key where keys repeat enough to pay for looking them up."""
     values = keys.to_list()
-    if keys.n_unique() * _REPEATS_THAT_PAY > len(values):
+    distinct = set(values)
+    if len(distinct) * _USES_THAT_PAY > len(values):
         return map(AESGCM, values)
-    ready = {key: AESGCM(key) for key in set(values)}
+    ready = {key: AESGCM(key) for key in distinct}
     return map(ready.__getitem__, values)
