@@ -13,7 +13,7 @@ import pytest
 from benchmarks.measuring import markdown, plots, svg
 from benchmarks.measuring.peers import COMPARED, differing_groups, ratios
 from benchmarks.measuring.processes import Group, cpu_seconds, folder_bytes, memory_bytes
-from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult, growth, load, save, short
+from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult, TableSize, growth, load, save, short
 from benchmarks.measuring.stages import END, EXACT, Landing, exact_policy
 from benchmarks.peers import duckdb_aggregates, duckdb_events, polars_events
 from benchmarks.peers.texts import OWN, PATTERNS, SUSPICIOUS
@@ -133,6 +133,13 @@ def test_every_row_of_a_table_has_the_cells_of_its_head() -> None:
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1, block
+
+
+def test_small_tables_are_added_up() -> None:
+    sizes = (("raw.a", 1_000_000), ("raw.b", 500), ("raw.c", 600))
+    text = markdown.of_run(run(tables=tuple(TableSize(name=n, rows=10, table=b, indexes=b) for n, b in sizes)))
+    assert "| `raw.a` | 10 | 1.0 MB | 1.0 MB | 200,000 |" in text
+    assert "| 2 others | 20 | 1.1 kB | 1.1 kB |  |" in text
 
 
 def test_tables_are_put_between_the_marks(tmp_path: Path) -> None:
