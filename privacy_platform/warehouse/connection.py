@@ -10,6 +10,7 @@ A URL holds a password: it is returned where asked for, and never in a message, 
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
@@ -151,19 +152,37 @@ def adbc(
 ) -> "dbapi.Connection":
     """An ADBC connection for `role`, for COPY of Arrow data; time-outs in seconds.
 
+    What it commits is on disk no later than what is committed on any other connection afterwards, such as the
+    publication that all work of tasks is for: nothing waits for the disk here.
+
     Raises:
         WarehouseConnectionError: no server answers or it refuses the login.
     """
     # Imports pandas and polars, over a second: not for those who only want rows.
     from adbc_driver_manager import Error as AdbcError
-    from adbc_driver_postgresql import dbapi
 
     url = database_url(role)
-    session = _session_url(url, application_name, connect_timeout, statement_timeout, lock_timeout)
+    session = _session_url(
+        url, application_name, connect_timeout, statement_timeout, lock_timeout, "-c synchronous_commit=off"
+    )
     try:
-        return dbapi.connect(session)
+        return _server(session).adbc_clone()
     except AdbcError as error:
         raise _unreachable(url, str(error)) from None
+
+
+@lru_cache(maxsize=16)
+def _server(session: str) -> "dbapi.Connection":
+    """What ADBC knows of a server, to make connections of: a connection that is closed and lends its knowledge.
+
+    The driver reads the whole catalogue of columns and types to begin with, which takes it longer the more partitions
+    there are: once a process, not once a task. The types of our columns are PostgreSQL's own, so it does not get old.
+    """
+    from adbc_driver_postgresql import dbapi
+
+    known = dbapi.connect(session)
+    known.adbc_connection.close()
+    return known
 
 
 def _own_url(admin: str | None, login: str, database: str) -> str:
@@ -207,7 +226,12 @@ def _environment(variable: str) -> str | None:
 
 
 def _session_url(
-    url: str, application_name: str, connect_timeout: float, statement_timeout: float, lock_timeout: float
+    url: str,
+    application_name: str,
+    connect_timeout: float,
+    statement_timeout: float,
+    lock_timeout: float,
+    more_options: str = "",
 ) -> str:
     parts = urlsplit(url)
     parameters: Mapping[str, str] = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -221,7 +245,7 @@ def _session_url(
     )
     session = {
         **parameters,
-        "options": f"{parameters.get('options', '')} {options}".strip(),
+        "options": f"{parameters.get('options', '')} {options} {more_options}".strip(),
         "application_name": application_name,
         "connect_timeout": str(max(2, round(connect_timeout))),
         # And a server's that has gone, the other way round.

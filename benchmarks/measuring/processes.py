@@ -1,0 +1,112 @@
+"""What a run costs in processor time and memory, by the group of processes that did it.
+
+A process that has ended is not lost: the kernel adds its processor time to that of the process that waited for it, so
+the time of PostgreSQL's backends ends up with the postmaster's, and that of Python workers with Spark's daemon.
+"""
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+
+from benchmarks.peers.memory import PROPORTIONAL, process_bytes
+
+__all__ = ["Group", "cpu_seconds", "folder_bytes", "memory_bytes"]
+
+_TRIES, _PAUSE = 20, 0.02
+
+
+class Group(StrEnum):
+    """Who did the work."""
+
+    DRIVER = "driver"
+    JVM = "JVM"
+    WORKERS = "Python workers"
+    SERVER = "PostgreSQL"
+
+
+def cpu_seconds(driver: int, server: int | None) -> dict[Group, float]:
+    """Processor seconds so far, user and system, by group; only differences of two readings mean something.
+
+    Args:
+        driver: this process, or any that has started a JVM.
+        server: PostgreSQL's postmaster.
+    """
+    spent = dict.fromkeys(Group, 0.0)
+    for _ in range(_TRIES):
+        members = _members(driver, server)
+        found = _spent(members)
+        spent = found or spent
+        # A backend that ends while they are read is found neither with the living nor with its postmaster.
+        if found and [process.pid for _, process in members] == [p.pid for _, p in _members(driver, server)]:
+            break
+        time.sleep(_PAUSE)
+    return spent
+
+
+def _spent(members: Sequence[tuple[Group, psutil.Process]]) -> dict[Group, float] | None:
+    """Processor seconds by group; None when a process has ended meanwhile."""
+    spent = dict.fromkeys(Group, 0.0)
+    for group, process in members:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            return None
+        spent[group] += times.user + times.system
+        # The driver starts programs that are no part of the work, the JVM nothing but Python.
+        ended = {Group.DRIVER: None, Group.JVM: Group.WORKERS}.get(group, group)
+        if ended is not None:
+            spent[ended] += times.children_user + times.children_system
+    return spent
+
+
+def memory_bytes(driver: int, server: int | None) -> Counter[Group]:
+    """Bytes in memory now, by group: proportional set size where the system tells it, else resident size."""
+    held: Counter[Group] = Counter()
+    for group, process in _members(driver, server):
+        try:
+            held[group] += process_bytes(process, proportional=PROPORTIONAL)
+        except (psutil.Error, OSError):
+            continue
+    return held
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes on disk of all files below a folder, as the file system counts them."""
+    return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    yield entry
+    except OSError:  # removed meanwhile
+        return
+
+
+def _members(driver: int, server: int | None) -> list[tuple[Group, psutil.Process]]:
+    """All processes of a run, from one look at the system's."""
+    children: defaultdict[int, list[psutil.Process]] = defaultdict(list)
+    known: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter(["name", "ppid"]):
+        known[process.pid] = process
+        children[process.info["ppid"]].append(process)
+
+    def below(process: psutil.Process, group: Group) -> Iterator[tuple[Group, psutil.Process]]:
+        """A process of a group and its descendants: below the driver a JVM, below that its workers."""
+        if group is Group.DRIVER and process.info["name"] == "java":
+            group = Group.JVM
+        yield group, process
+        for child in children[process.pid]:
+            yield from below(child, Group.WORKERS if group is Group.JVM else group)
+
+    roots = ((Group.DRIVER, driver), (Group.SERVER, server))
+    return [member for group, root in roots if root in known for member in below(known[root], group)]
