@@ -57,7 +57,7 @@ def test_a_worker_with_another_keyring_is_refused(vault: Any, monkeypatch: pytes
         check_keyring(connection, keyring)
     assert worker_keyring(vault) == keyring
     monkeypatch.setenv(KEYRING_VARIABLE, new_keyring().model_dump_json())
-    with pytest.raises(KeyringError, match="keyring of a worker on .* give all workers the keyring of the driver"):
+    with pytest.raises(KeyringError, match=r"keyring of a worker on .* give all workers the keyring of the driver"):
         worker_keyring(vault)
 
 
