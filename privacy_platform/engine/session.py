@@ -13,6 +13,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from privacy_platform import settings
+from privacy_platform.engine import class_archive
 from privacy_platform.processes import has_ended, this_process
 
 MASTER_VARIABLE = "PRIVACY_PLATFORM_SPARK_MASTER"
@@ -37,7 +38,12 @@ def spark_config() -> dict[str, Any]:
         "spark.app.name": "privacy-platform",
         "spark.driver.memory": os.environ.get(MEMORY_VARIABLE, "1g"),
         "spark.driver.extraJavaOptions": " ".join(
-            ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}"]
+            [
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}",
+                *class_archive.java_options(),
+            ]
         ),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
