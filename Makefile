@@ -10,10 +10,10 @@ PYTEST_ARGS ?=
 NAME ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test test-unit lint types imports check up down lock bench clean
+.PHONY: help setup demo test test-unit lint types imports check up down lock bench bench-quick clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Create .venv from requirements.lock and check Java (instant when nothing changed)
 	@scripts/bootstrap.sh
@@ -57,9 +57,12 @@ lock: ## Resolve requirements.lock again from pyproject.toml (UPGRADE=1: to the 
 	@scripts/bootstrap.sh
 
 bench: setup ## Run the benchmarks (NAME=generate for one, BENCH_ARGS for its arguments)
-	@for name in $(or $(NAME),$(filter-out common,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))); do \
+	@for name in $(or $(NAME),$(filter-out common quick,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))); do \
 		$(BIN)/python -m benchmarks.$$name $(BENCH_ARGS); \
 	done
+
+bench-quick: setup ## Print a few ratios beside the committed ones, in three minutes (BENCH_ARGS=--save renews them)
+	@$(BIN)/python -m benchmarks.quick $(BENCH_ARGS)
 
 clean: ## Remove .venv, caches and build output; never .local, which holds keys and data
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -13,6 +13,22 @@ from types import TracebackType
 
 import psutil
 
+PROPORTIONAL = Path("/proc/self/smaps_rollup").exists()
+"""Whether the system tells proportional set sizes."""
+
+
+def process_bytes(process: psutil.Process, *, proportional: bool) -> int:
+    """Bytes of one process in memory.
+
+    Raises:
+        psutil.Error, OSError: it is gone, or may not be looked at.
+    """
+    if proportional:
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return int(process.memory_info().rss)
+
 
 class MemorySampler:
     """A context manager; afterwards `peak` is the greatest sum in bytes and `parts` what it consisted of."""
@@ -26,7 +42,7 @@ class MemorySampler:
         self.parts: dict[str, int] = {}
         self.samples = 0
         self.seconds = 0.0
-        self.proportional = Path("/proc/self/smaps_rollup").exists()
+        self.proportional = PROPORTIONAL
 
     def __enter__(self) -> "MemorySampler":
         self._thread.start()
@@ -52,7 +68,7 @@ class MemorySampler:
         parts: Counter[str] = Counter()
         for process in self._family():
             try:
-                parts[process.name()] += self._size(process)
+                parts[process.name()] += process_bytes(process, proportional=self.proportional)
             except (psutil.Error, OSError):  # it has just ended
                 continue
         return parts
@@ -66,10 +82,3 @@ class MemorySampler:
             except psutil.Error:
                 continue
         return family
-
-    def _size(self, process: psutil.Process) -> int:
-        if self.proportional:
-            for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024
-        return int(process.memory_info().rss)

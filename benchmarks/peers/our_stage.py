@@ -19,7 +19,8 @@ from pyspark.sql import SparkSession
 from privacy_platform.engine.anonymize import release_salt, transformed
 from privacy_platform.engine.land import pseudonym_secrets
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.files import FileSplit, file_splits, read_split
+from privacy_platform.engine.sources.batch import Split
+from privacy_platform.engine.sources.splits import file_splits
 from privacy_platform.engine.stage import CopyOnce, Statistics, run_stage, total
 from privacy_platform.policy.compile import anonymized_table
 from privacy_platform.policy.model import ANONYMIZED_AT, DatasetPolicy
@@ -37,7 +38,7 @@ class TransformTask:
     release: Release
     at: datetime
 
-    def __call__(self, split: FileSplit) -> Statistics:
+    def __call__(self, split: Split) -> Statistics:
         """Load one split; returns its counts."""
         types = {name: field.type for name, field in self.policy.fields.items()}
         with (
@@ -48,7 +49,7 @@ class TransformTask:
                 return copy.done
             statistics: Statistics = Counter()
             secrets = pseudonym_secrets(load_keyring(), release_salt(output, self.release))
-            for batch in read_split(split, types, (self.policy.subject,)):
+            for batch in split.batches(types, (self.policy.subject,)):
                 published = transformed(self.policy, batch.rows, secrets).with_columns(
                     pl.lit(self.at, dtype=pl.Datetime("us", "UTC")).alias(ANONYMIZED_AT)
                 )

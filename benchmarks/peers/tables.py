@@ -21,6 +21,12 @@ def create(table: Table, name: str) -> None:
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(target, columns_sql(table)))
 
 
+def drop(name: str) -> None:
+    """Remove `staging.<name>`, if it is there."""
+    with connect(Role.PIPELINE, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(STAGING, name)))
+
+
 def copy(name: str, data: Any) -> None:
     """COPY Arrow data (a table, or a reader that is drawn batch by batch) into `staging.<name>`."""
     connection = adbc(Role.PIPELINE)

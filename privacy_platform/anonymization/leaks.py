@@ -76,21 +76,24 @@ class _RawField:
         return low.to_frame().select(pl.when(enough).then(pl.col("raw"))).to_series()
 
     @cached_property
+    def _sizes(self) -> pl.Series:
+        return self.values.str.len_bytes()
+
+    @cached_property
     def lengths(self) -> frozenset[int]:
         """The lengths in bytes that occur."""
-        return _lengths(self.values)
+        return frozenset(self._sizes.drop_nulls().unique().to_list())
 
     def occurring(self, parts: frozenset[str]) -> bool:
         """Whether any value of the batch is one of some texts."""
         return bool(parts) and bool(self.values.is_in(pl.Series(sorted(parts), dtype=pl.String).implode()).any())
 
     def among(self, lengths: frozenset[int]) -> pl.Series:
-        """The distinct values of some lengths."""
+        """The values of some lengths."""
+        if self.lengths <= lengths:
+            return self.values.drop_nulls()
         wanted = pl.Series(sorted(lengths), dtype=pl.UInt32)
-        values = self.values
-        if not self.lengths <= lengths:
-            values = values.filter(values.str.len_bytes().is_in(wanted.implode()))
-        return values.drop_nulls().unique()
+        return self.values.filter(self._sizes.is_in(wanted.implode()))
 
 
 def _lengths(texts: pl.Series) -> frozenset[int]:
@@ -103,14 +106,14 @@ class _Column:
     def __init__(self, name: str, values: pl.Series, rule: OutputRule) -> None:
         self.name = name
         self.rule = rule
-        self._all = values.cast(pl.String).alias("out")
-        self._allowed = pl.Series(sorted(rule.allowed), dtype=pl.String)
+        self.texts = values.cast(pl.String).alias("out")
+        self.textsowed = pl.Series(sorted(rule.allowed), dtype=pl.String)
 
     @cached_property
     def distinct(self) -> pl.Series:
         """The distinct texts where they are few, else all: tests on it hold for all rows."""
-        head = self._all.head(_SAMPLE)
-        return self._all.unique() if head.n_unique() * 4 <= len(head) else self._all
+        head = self.texts.head(_SAMPLE)
+        return self.texts.unique() if head.n_unique() * 4 <= len(head) else self.texts
 
     @cached_property
     def open(self) -> pl.Series:
@@ -149,12 +152,12 @@ class _Column:
     @cached_property
     def is_open(self) -> pl.Series:
         """For all rows, whether the text is no constant of the rule."""
-        present = self._all.is_not_null()
-        return present if self._allowed.is_empty() else present & ~self._all.is_in(self._allowed.implode())
+        present = self.texts.is_not_null()
+        return present if self.textsowed.is_empty() else present & ~self.texts.is_in(self.textsowed.implode())
 
     def _not_allowed(self, texts: pl.Series) -> pl.Series:
         texts = texts.drop_nulls()
-        return texts if self._allowed.is_empty() else texts.filter(~texts.is_in(self._allowed.implode()))
+        return texts if self.textsowed.is_empty() else texts.filter(~texts.is_in(self.textsowed.implode()))
 
     def _misshapen(self, texts: pl.Series) -> pl.Series:
         """Which of some open texts break the rule."""
@@ -170,7 +173,7 @@ class _Column:
     def shape_leaks(self) -> Iterator[Leak]:
         """The first test."""
         if not self.rule.scanned and not self.well_shaped:
-            rows = int(self._misshapen(self._not_allowed(self._all)).sum())
+            rows = int(self._misshapen(self._not_allowed(self.texts)).sum())
             yield Leak(self.name, "shape", None, None, rows)
 
     def pattern_leaks(self) -> Iterator[Leak]:
@@ -180,18 +183,18 @@ class _Column:
                 yield Leak(self.name, "pattern", None, pattern, rows)
 
     def _suspects(self) -> pl.Series:
-        texts = self._not_allowed(self._all)
+        texts = self._not_allowed(self.texts)
         return texts if self.rule.scanned else texts.filter(self._misshapen(texts))
 
-    def raw_leak(self, field: _RawField) -> Iterator[Leak]:
-        """The third test, for one raw field."""
+    def raw_leak(self, field: _RawField, suspects: pl.Series) -> Iterator[Leak]:
+        """The third test, for one raw field; `suspects` are the rows whose texts may hold their own value of it."""
         if self.parts is not None and not field.occurring(self.parts):
             return  # neither equal to a text nor inside of one
         found = self._equal_rows(field)
         # A text cannot hold a value longer than itself; no URL encoding shortens a value.
         fits = min(field.lengths, default=0) <= max(self.open_lengths, default=-1)
-        if fits and not self.well_shaped:
-            held = self._own_rows(field)
+        if fits and not self.well_shaped and suspects.len():
+            held = self._own_rows(field, suspects)
             found = held if found is None else found | held
         rows = 0 if found is None else int(found.sum())
         if rows:
@@ -205,36 +208,51 @@ class _Column:
         values = field.among(lengths)
         if self.well_shaped:
             values = values.filter(values.str.contains(f"(?i)^(?:{self.rule.shape})$"))
-        if values.is_empty() or not self.open_low.is_in(values.implode()).any():
+        # Whichever are fewer are looked for among the others.
+        few, many = sorted((values, self.open_low), key=len)
+        if few.is_empty() or not many.is_in(few.implode()).any():
             return None
-        equal = self.is_open & self._all.str.to_lowercase().is_in(values.implode())
+        equal = self.is_open & self.texts.str.to_lowercase().is_in(values.unique().implode())
         if self.rule.may_coincide:
-            equal &= self._misshapen(self._all)
+            equal &= self._misshapen(self.texts)
         return equal.fill_null(False)
 
-    @cached_property
-    def _low(self) -> pl.Series:
-        return self._all.str.to_lowercase()
-
-    @cached_property
-    def _encoded(self) -> pl.Series:
-        return self._all.str.contains("[%+]").fill_null(False)
-
-    def _own_rows(self, field: _RawField) -> pl.Series:
-        """For all rows, whether the text holds its own record's value as a whole word."""
-        own = field.values
-        plain = (
-            pl.DataFrame([self._low.alias("out"), own.alias("raw")])
-            .select(pl.col("out").str.contains(pl.col("raw"), literal=True))
-            .to_series()
-        )
-        told = plain.fill_null(False) | self._encoded | own_values.number_candidates(self._all, own)
-        candidates = (told & own.is_not_null() & self.is_open).arg_true()
-        none = pl.repeat(False, len(self._all), dtype=pl.Boolean, eager=True)
+    def _own_rows(self, field: _RawField, suspects: pl.Series) -> pl.Series:
+        """For all rows, whether the text holds its own record's value as a whole word; `suspects` are looked at."""
+        texts, own = self.texts.gather(suspects), field.values.gather(suspects)
+        told = own_values.Texts(texts).may_hold(own) & self.is_open.gather(suspects)
+        candidates = told.arg_true()
+        none = pl.repeat(False, len(self.texts), dtype=pl.Boolean, eager=True)
         if candidates.is_empty():
             return none
-        pairs = zip(self._all.gather(candidates).to_list(), own.gather(candidates).to_list(), strict=True)
-        return none.scatter(candidates, [own_values.occurs(text, value) for text, value in pairs])
+        pairs = zip(texts.gather(candidates).to_list(), own.gather(candidates).to_list(), strict=True)
+        return none.scatter(suspects.gather(candidates), [own_values.occurs(text, value) for text, value in pairs])
+
+
+class _Screen:
+    """Finds the rows that have to be looked at for their own values, by one look at all their free texts together.
+
+    A text that holds a value holds it still when the row's other texts are put beside it; between them stands a
+    character that no text has.
+    """
+
+    def __init__(self, columns: Sequence[_Column]) -> None:
+        few = [column for column in columns if column.parts is not None]
+        self._parts = frozenset().union(*(column.parts or frozenset() for column in few))
+        texts = [column.texts.alias(column.name) for column in columns if column.parts is None]
+        self._texts: own_values.Texts | None = None
+        if texts:
+            joined = pl.select(pl.concat_str(texts, separator="\x00", ignore_nulls=True)).to_series()
+            self._texts = own_values.Texts(joined)
+
+    def suspects(self, field: _RawField) -> pl.Series:
+        """The numbers of the rows one of whose free texts may hold the row's value of a field."""
+        rows = pl.repeat(False, len(field.values), dtype=pl.Boolean, eager=True)
+        if field.occurring(self._parts):
+            rows = field.values.is_not_null()
+        if self._texts is not None:
+            rows |= self._texts.may_hold(field.values)
+        return rows.arg_true()
 
 
 def find_leaks(
@@ -265,16 +283,22 @@ def find_leaks(
     if missing:
         raise LeakFinderError(f"sensitive field {missing[0]!r} is not in the raw batch: read it for the check")
     fields = [_RawField(name, raw[name]) for name in sensitive if raw[name].dtype != pl.Boolean]
+    columns = [_Column(name, out[name], outputs.get(name, _SCAN)) for name in out.columns if _is_text(name, out[name])]
+    screen = _Screen([column for column in columns if not column.well_shaped])
+    suspects = [screen.suspects(field) for field in fields]
     leaks: list[Leak] = []
-    for name in out.columns:
-        dtype = out[name].dtype
-        if dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Null):
-            continue
-        if dtype not in _TEXT:
-            raise LeakFinderError(f"output column {name!r} has a type that cannot be searched: publish text instead")
-        column = _Column(name, out[name], outputs.get(name, _SCAN))
+    for column in columns:
         leaks.extend(column.shape_leaks())
         leaks.extend(column.pattern_leaks())
-        for field in fields:
-            leaks.extend(column.raw_leak(field))
+        for field, rows in zip(fields, suspects, strict=True):
+            leaks.extend(column.raw_leak(field, rows))
     return leaks
+
+
+def _is_text(name: str, values: pl.Series) -> bool:
+    """Whether a column is text; LeakFinderError where nothing can be said of its values."""
+    if values.dtype.is_numeric() or values.dtype.is_temporal() or values.dtype in (pl.Boolean, pl.Null):
+        return False
+    if values.dtype not in _TEXT:
+        raise LeakFinderError(f"output column {name!r} has a type that cannot be searched: publish text instead")
+    return True

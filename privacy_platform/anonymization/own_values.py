@@ -11,11 +11,12 @@ combining marks count as composed ones. It may take too much; the finder must no
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from urllib.parse import quote, quote_plus
 
 import polars as pl
 
-__all__ = ["MIN_CHARACTERS", "candidates", "number_candidates", "occurs", "scrub_own"]
+__all__ = ["MIN_CHARACTERS", "Texts", "long_enough", "occurs", "scrub_own"]
 
 MIN_CHARACTERS = 3
 # A telephone number is told by its last nine digits: before them come a country code, a trunk zero, or nothing.
@@ -97,45 +98,65 @@ def _replace(text: str, value: str, placeholder: str) -> str:
     return "".join([*kept, text[at:]]) if kept else text
 
 
-def candidates(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
-    """Expression: whether a text may hold one of its row's values; every true find is among them.
+class Texts:
+    """Texts prepared to be searched, row by row, for values of their own records."""
 
-    Args:
-        text: The texts.
-        values: The row's own values, as text, by field.
+    def __init__(self, texts: pl.Series) -> None:
+        self._texts = texts.alias("text")
+
+    def may_hold(self, values: pl.Series) -> pl.Series:
+        """For all rows, whether a text may hold the row's value, however it is written; every find is among them.
+
+        Args:
+            values: in lower case; null where there is nothing to look for.
+        """
+        pairs = pl.DataFrame([self._low, values.alias("value")])
+        found = pairs.select(pl.col("text").str.contains(pl.col("value"), literal=True).fill_null(False)).to_series()
+        if self._encoded.any():
+            found |= self._encoded & values.is_not_null()
+        return found | self._holds_number(values)
+
+    @cached_property
+    def _low(self) -> pl.Series:
+        return self._texts.str.to_lowercase()
+
+    @cached_property
+    def _encoded(self) -> pl.Series:
+        return self._texts.str.contains("[%+]").fill_null(False)
+
+    @cached_property
+    def _digits(self) -> tuple[pl.Series, pl.Series]:
+        """The rows whose texts may hold a telephone number, and the digits of those texts."""
+        rows = self._texts.str.contains(rf"(?i)[0-9](?:{_BETWEEN}[0-9]){{{_DIGITS_LEAST - 1}}}").arg_true()
+        return rows, self._texts.gather(rows).str.replace_all("(?i)(?:%20|%2[89bdf]|[^0-9])+", "")
+
+    def _holds_number(self, values: pl.Series) -> pl.Series:
+        """For all rows, whether the text may hold the value as a telephone number grouped in another way."""
+        none = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
+        rows, shown = self._digits
+        bare = values.gather(rows).str.replace(_EXTENSION.pattern, "").alias("value")
+        numbers = bare.str.contains(f"^(?:{_NUMBER.pattern})$").arg_true()
+        if numbers.is_empty():
+            return none
+        digits = bare.gather(numbers).str.replace_all("[^0-9]+", "")
+        told = pl.col("value").str.len_bytes() >= _DIGITS_LEAST
+        held = pl.col("text").str.contains(pl.col("value").str.tail(_DIGITS_TOLD), literal=True)
+        found = pl.DataFrame([shown.gather(numbers).alias("text"), digits]).select(told & held).to_series()
+        return none.scatter(rows.gather(numbers), found.fill_null(False))
+
+
+def long_enough(values: pl.Series) -> pl.Series:
+    """The values in lower case, null where one is too short to be told from chance.
+
+    That is shorter than `MIN_CHARACTERS`, one fewer in scripts without blanks.
     """
-    low = text.str.to_lowercase()
-    found = [
-        low.str.contains(value.str.to_lowercase(), literal=True).fill_null(False) & long_enough(value)
-        for value in values.values()
-    ]
-    encoded = text.str.contains("[%+]") & pl.any_horizontal([long_enough(value) for value in values.values()])
-    return pl.any_horizontal(*found, encoded).fill_null(False)
-
-
-def number_candidates(text: pl.Series, value: pl.Series) -> pl.Series:
-    """For all rows, whether the text may hold the value as a telephone number grouped in another way."""
-    none = pl.repeat(False, len(text), dtype=pl.Boolean, eager=True)
-    rows = text.str.contains(rf"(?i)[0-9](?:{_BETWEEN}[0-9]){{{_DIGITS_LEAST - 1}}}").arg_true()
-    if rows.is_empty():
-        return none
-    bare = value.gather(rows).str.replace(_EXTENSION.pattern, "")
-    digits = bare.str.replace_all("[^0-9]", "")
-    told = digits.str.len_bytes() >= _DIGITS_LEAST
-    shown = text.gather(rows).str.replace_all(r"(?i)%20|%2[89bdf]|[^0-9]", "")
-    pairs = pl.DataFrame([shown.alias("text"), digits.str.tail(_DIGITS_TOLD).alias("value"), told.alias("told")])
-    found = pairs.select(pl.col("told") & pl.col("text").str.contains(pl.col("value"), literal=True)).to_series()
-    return none.scatter(rows, found.fill_null(False))
-
-
-def long_enough(value: pl.Expr) -> pl.Expr:
-    """Expression: whether a value is long enough to be told from chance; false for null.
-
-    That is `MIN_CHARACTERS`, one fewer in scripts without blanks.
-    """
-    length = value.str.len_chars()
-    unspaced = value.str.contains(_UNSPACED.pattern)
-    return ((length >= MIN_CHARACTERS) | ((length == MIN_CHARACTERS - 1) & unspaced)).fill_null(False)
+    lengths = values.str.len_chars()
+    enough = lengths >= MIN_CHARACTERS
+    short = (lengths == MIN_CHARACTERS - 1).arg_true()
+    if short.len():
+        enough = enough.scatter(short, values.gather(short).str.contains(_UNSPACED.pattern))
+    low = values.str.to_lowercase()
+    return low if enough.all() else low.zip_with(enough.fill_null(False), low.clear(len(low)))
 
 
 def scrub_own(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
@@ -144,16 +165,18 @@ def scrub_own(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
     fields = [value.alias(f"own{index}") for index, value in enumerate(values.values())]
 
     def kernel(rows: pl.Series) -> pl.Series:
-        frame = rows.struct.unnest().select(_composed(column) for column in rows.struct.unnest())
-        own = {name: pl.col(f"own{index}") for index, name in enumerate(names)}
-        texts = frame["text"]
-        found = frame.select(candidates(pl.col("text"), own)).to_series()
+        columns = rows.struct.unnest()
+        there = columns["text"].is_not_null().arg_true()
+        frame = columns[there].select(_composed(column) for column in columns[there])
+        found = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
+        texts = Texts(frame["text"])
         for index in range(len(names)):
-            found |= number_candidates(texts, frame[f"own{index}"])
+            found |= texts.may_hold(long_enough(frame[f"own{index}"]))
         hits = found.arg_true()
-        if hits.is_empty():
-            return texts
-        return texts.clone().scatter(hits, [_scrub_row(row, names) for row in frame[hits].rows()])
+        scrubbed = frame["text"]
+        if hits.len():
+            scrubbed = scrubbed.clone().scatter(hits, [_scrub_row(row, names) for row in frame[hits].rows()])
+        return scrubbed if len(there) == len(rows) else columns["text"].clone().scatter(there, scrubbed)
 
     return pl.struct(text.alias("text"), *fields).map_batches(kernel, return_dtype=pl.String, is_elementwise=True)
 

@@ -99,12 +99,8 @@ def _raw_asset(
     ) -> Iterator[Outcome]:
         def release(run: Run) -> ReleaseReport:
             warehouse.ready()
-            folder = settings.landing()
-            files = [
-                path
-                for path in landing_files(folder, policy.source.files)
-                if not config.files or path.name in config.files
-            ]
+            folder, named = settings.landing(), frozenset(config.files)
+            files = [path for path in landing_files(folder, policy.source.files) if not named or path.name in named]
             context.log.info("landing %d files", len(files))
             return release_raw.release_raw(
                 spark.session,

@@ -1,13 +1,14 @@
 """What starts runs by itself: the landing sensor, and a daily schedule that is off by default.
 
 The sensor's cursor maps each landing file to the version last requested, so every version of a file starts a run once.
-It reads the days an event file holds, never anything else of it, and puts only file names and days into the run.
+It reads the days an event file holds, never anything else of it, and puts only file names and days into the run. A look
+takes a bounded number of files and bytes, for Dagster ends one that takes too long: what is left is for the next.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from privacy_platform.warehouse.migrations import ensure_warehouse
 from privacy_platform.warehouse.tables import partitions, table_columns
 
 SETTLED_SECONDS = 2.0
-SCANNED_BYTES = 2**30
+# Of so many files and bytes the days are found by reading them; more are landed for all days, or in several looks.
+SCANNED_FILES, SCANNED_BYTES = 10_000, 2**30
+UNREADABLE_FILES = 20
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -40,13 +43,12 @@ def landing_sensor(policies: PolicySet) -> dg.SensorDefinition:
     )
     def landing_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         seen: dict[str, str] = _cursor(context.cursor)
-        found = {dataset: new_files(policy, seen) for dataset, policy in policies.datasets.items()}
-        found = {dataset: files for dataset, files in found.items() if files}
-        if not found:
+        requests, versions = run_requests(policies, _new_and_next(policies, seen))
+        if not requests:
             return dg.SkipReason(f"Nothing new in {settings.landing()}.")
-        versions = {path.name: version(path) for files in found.values() for path in files}
-        requests = run_requests(policies, found, versions)
-        return dg.SensorResult(run_requests=requests, cursor=json.dumps(seen | versions, sort_keys=True))
+        there = {path.name for path in settings.landing().iterdir()}
+        kept = {name: last for name, last in seen.items() if name in there}
+        return dg.SensorResult(run_requests=requests, cursor=json.dumps(kept | versions, sort_keys=True))
 
     return landing_files
 
@@ -76,28 +78,48 @@ def new_files(policy: DatasetPolicy, seen: Mapping[str, str]) -> list[Path]:
     ]
 
 
-def run_requests(
-    policies: PolicySet, found: Mapping[str, Sequence[Path]], versions: Mapping[str, str]
-) -> list[dg.RunRequest]:
-    """One run for all files; with an unreadable one among them a run for each, so that it keeps no other waiting."""
-    try:
-        return [run_request(policies, found, versions, days_touched(policies, found))]
-    except SourceError:
-        single = [(dataset, path) for dataset, files in found.items() for path in files]
-        return [
-            run_request(
-                policies, {dataset: [path]}, {path.name: versions[path.name]}, _days_or_today(policies, dataset, path)
-            )
-            for dataset, path in single
-        ]
+def _new_and_next(policies: PolicySet, seen: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    """(dataset, file) of what is new, as much of it as one look takes, but one at the least."""
+    new = [(dataset, path) for dataset, policy in policies.datasets.items() for path in new_files(policy, seen)]
+    size = 0
+    for number, (dataset, path) in enumerate(new[:SCANNED_FILES]):
+        size += path.stat().st_size
+        if number and size > SCANNED_BYTES:
+            return
+        yield dataset, path
 
 
-def _days_or_today(policies: PolicySet, dataset: str, path: Path) -> set[date]:
-    """The days of a file; of one that cannot be read some day, on which its run fails with its name."""
-    try:
-        return days_touched(policies, {dataset: [path]})
-    except SourceError:
-        return {today()}
+def run_requests(policies: PolicySet, new: Iterable[tuple[str, Path]]) -> tuple[list[dg.RunRequest], dict[str, str]]:
+    """One run for all new files, and one for each that cannot be read, so that it fails alone and with its name.
+
+    Args:
+        policies: all policies.
+        new: dataset and file.
+
+    Returns:
+        The runs, and the version of every file that they are for: fewer than are new if many cannot be read.
+    """
+    found: dict[str, list[Path]] = {}
+    unreadable: list[tuple[str, Path]] = []
+    versions: dict[str, str] = {}
+    days: set[date] = set()
+    for dataset, path in new:
+        if len(unreadable) == UNREADABLE_FILES:
+            break
+        versions[path.name] = version(path)
+        try:
+            days |= days_of_files(policies.datasets[dataset], [path])
+            found.setdefault(dataset, []).append(path)
+        except SourceError:
+            unreadable.append((dataset, path))
+    requests = []
+    if found:
+        days |= standing_days_touched(policies, list(found))
+        own = {path.name: versions[path.name] for files in found.values() for path in files}
+        requests.append(run_request(policies, found, own, days))
+    for dataset, path in unreadable:  # on some day, for its run will fail before it looks at any
+        requests.append(run_request(policies, {dataset: [path]}, {path.name: versions[path.name]}, {today()}))
+    return requests, versions
 
 
 def run_request(
@@ -144,20 +166,34 @@ def selected_tables(policies: PolicySet, datasets: Sequence[str], *, partitioned
 
 
 def days_touched(policies: PolicySet, found: Mapping[str, Sequence[Path]]) -> set[date]:
-    """The days a run has to compute: those in the new files, and the standing ones that refer to a new dataset."""
-    days: set[date] = set()
-    for name, policy in policies.datasets.items():
-        rule = policy.partition_by
-        if rule is None:
-            continue
-        for path in found.get(name, ()):
-            if path.stat().st_size > SCANNED_BYTES:
-                return {rule.start, today()}
-            column = policy.fields[rule.field].column or rule.field
-            days |= {day for day in days_in_file(path, column) if rule.start <= day <= today()}
-        if policy.references and policy.references.dataset in found:
-            days |= standing_days(policy)
-    return days
+    """The days a run has to compute: those in the new files, and the standing ones that refer to a new dataset.
+
+    Raises:
+        SourceError: a file that has to be read cannot be.
+    """
+    days = {day for dataset, files in found.items() for day in days_of_files(policies.datasets[dataset], files)}
+    return days | standing_days_touched(policies, list(found))
+
+
+def days_of_files(policy: DatasetPolicy, files: Sequence[Path]) -> set[date]:
+    """The days that occur in files of a dataset; the first and last there can be, where they are too large to read.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    rule = policy.partition_by
+    if rule is None:
+        return set()
+    if len(files) > SCANNED_FILES or sum(path.stat().st_size for path in files) > SCANNED_BYTES:
+        return {rule.start, today()}
+    column = policy.fields[rule.field].column or rule.field
+    return {day for path in files for day in days_in_file(path, column) if rule.start <= day <= today()}
+
+
+def standing_days_touched(policies: PolicySet, datasets: Sequence[str]) -> set[date]:
+    """The standing days of daily datasets that refer to one of some datasets."""
+    touched = (p for p in policies.datasets.values() if p.partition_by and p.references)
+    return {day for p in touched if p.references and p.references.dataset in datasets for day in standing_days(p)}
 
 
 def standing_days(policy: DatasetPolicy) -> set[date]:

@@ -16,6 +16,7 @@ from privacy_platform.policy.private import PEOPLE
 
 # Hidden columns begin with an underscore, as no name in a policy can.
 ROWS = "_rows"
+_SPREAD = 64
 
 
 def people_of(figure: str) -> str:
@@ -28,7 +29,9 @@ def counted_figures(policy: AggregatePolicy) -> list[str]:
     return [figure for name, m in policy.measures.items() if m.kind != "ratio" for figure in m.figures(name)]
 
 
-def aggregate(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> DataFrame:
+def aggregate(
+    policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None, *, heavy_spans: bool = False
+) -> DataFrame:
     """One row a group: the dimensions, the measures, and hidden counts.
 
     `_people` counts the group's people, `_people_<figure>` those whose rows a figure is made of, `_rows` the rows.
@@ -39,10 +42,16 @@ def aggregate(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | No
         policy: what to compute.
         source: the anonymized table's columns.
         joined: the table of `policy.join`, if there is one.
+        heavy_spans: some rows that share a span are so many that no task should get them all.
     """
     rows = joined_rows(policy, source, joined)
     for name, span in policy.derive.items():
-        rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(span.by)))
+        if heavy_spans:
+            rows = with_span(rows, rows, name, span, [span.by])
+        else:
+            # Rows without a span are spread: there may be many, and they have nothing to do with one another.
+            spread = F.when(F.col(span.by).isNull(), F.pmod(F.xxhash64(span.span), F.lit(_SPREAD)))
+            rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(span.by, spread)))
     names = list(policy.dimensions)
     rows = rows.select("*", *(dimension_value(d).alias(f"__{name}") for name, d in policy.dimensions.items()))
     keys = [F.col(f"__{name}").alias(name) for name in names]
@@ -113,6 +122,24 @@ def span_seconds(span: Span, window: WindowSpec) -> Column:
     """Seconds from the first to the last value among the rows of the window; null where a row belongs to none."""
     last, first = F.unix_micros(F.max(span.span).over(window)), F.unix_micros(F.min(span.span).over(window))
     return F.when(F.col(span.by).isNotNull(), (last - first) / 1e6)
+
+
+def with_span(rows: DataFrame, of: DataFrame, name: str, span: Span, keys: list[str]) -> DataFrame:
+    """The rows with their span among the rows of another frame; added up before it is shuffled, unlike a window's.
+
+    Args:
+        rows: the rows.
+        of: all rows that share the spans.
+        name: the new column.
+        span: what it is.
+        keys: the columns that tell spans apart, `span.by` among them.
+    """
+    last, first = F.unix_micros(F.max(span.span)), F.unix_micros(F.min(span.span))
+    spans = of.where(F.col(span.by).isNotNull()).groupBy(*keys).agg(((last - first) / 1e6).alias(name))
+    # Under other names: both sides can come from the same frame.
+    spans = spans.select(*(F.col(key).alias(f"{key}_of_span") for key in keys), name)
+    same = reduce(lambda a, b: a & b, (F.col(key).eqNullSafe(F.col(f"{key}_of_span")) for key in keys))
+    return rows.join(spans, on=same, how="left").drop(*(f"{key}_of_span" for key in keys))
 
 
 def dimension_value(dimension: Dimension) -> Column:

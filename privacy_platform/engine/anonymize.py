@@ -1,38 +1,36 @@
 """The anonymizing task: a split of a raw table becomes published rows in a staging table.
 
-Read with the subjects' salts → unseal → kernels of the policy → look for leaks on exactly the rows that are copied.
-A record whose subject has been erased has no key, or was sealed under an earlier one, and is left out; one whose
-subject is unknown, or was suppressed from the table this one refers to, follows the policy.
+Read with the subjects' keys → unseal → kernels of the policy → look for leaks on exactly the rows that are copied.
+A record whose subject has been erased is left out; one whose subject is unknown, or was suppressed from the table this
+one refers to, follows the policy.
 """
 
-import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import polars as pl
+from psycopg import Connection
 
 from privacy_platform.anonymization.leaks import OutputRule, find_leaks
 from privacy_platform.anonymization.techniques import Scrub, Secrets
-from privacy_platform.engine.land import pseudonym_secrets, sealing_keys
-from privacy_platform.engine.sources.batch import TYPES
-from privacy_platform.engine.sources.zone import ZoneSplit, read_query
+from privacy_platform.engine.land import pseudonym_secrets
+from privacy_platform.engine.opening import KEY, SALT, VERSION, alive, unsealed, with_keys
+from privacy_platform.engine.sources.zone import ZoneSplit, read_frames, relation_splits, subject_splits
 from privacy_platform.engine.stage import CopyOnce, Statistics
+from privacy_platform.engine.subjects import KNOWN, SHOWN, subjects
 from privacy_platform.policy.anonymity import searched
 from privacy_platform.policy.compile import SEALED, anonymized_table, raw_table
-from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy, SourceType
+from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, ColumnType
-from privacy_platform.vault.keyring import Keyring, load_keyring
-from privacy_platform.vault.sealing import SealError, data_keys, rekeyed, unseal
+from privacy_platform.vault.keyring import Keyring
+from privacy_platform.vault.subjects import worker_keyring
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
 from privacy_platform.warehouse.tables import partition_name
-
-_SALT, _VERSION, _KEY = "__salt", "__version", "__key"
-_KNOWN, _SHOWN, _SUBJECT = "__known", "__shown", "__subject"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,49 +71,39 @@ class AnonymizeTask:
 
     def parts(self, split: ZoneSplit, connection: Any) -> Iterator[Part]:
         """The split, anonymized batch by batch; changes nothing, and gives the same again within the release."""
-        keyring = load_keyring()
+        keyring = worker_keyring(connection)
         secrets = pseudonym_secrets(keyring, release_salt(connection, self.release))
-        for arrow in read_query(self._query(split)):
-            batch = pl.from_arrow(arrow)
-            assert isinstance(batch, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
-            yield self._anonymized(batch, split, keyring, secrets)
+        for batch in self._keyed(split, keyring):
+            yield self._anonymized(batch, secrets)
 
-    def _query(self, split: ZoneSplit) -> str:
-        policy = self.policy
-        token = policy.token_column
-        columns = [token, *policy.clear_fields(), SEALED]
-        chosen = [f'r."{name}"' for name in columns] + [
-            f'v.salt AS "{_SALT}"',
-            f'v.key_version AS "{_VERSION}"',
-        ]
-        # Every row of the vault has a salt. That the planner expects a third of them makes it hash the vault, whose
-        # rows are narrow, instead of the sealed records, where both have about as many rows.
-        vault = "SELECT user_token, salt, key_version FROM vault.subjects WHERE octet_length(salt) > 0"
-        joins = [f'LEFT JOIN ({vault}) v ON v.user_token = r."{token}"']
-        if self.reference:
-            other, key = self.reference.dataset, self.reference.token_column
-            chosen += [f'k."{key}" IS NOT NULL AS "{_KNOWN}"', f'a."{key}" IS NOT NULL AS "{_SHOWN}"']
-            chosen += [f'k."{SEALED}" AS "{_SUBJECT}"'] if policy.subject_fields() else []
-            joins += [
-                f'LEFT JOIN raw."raw_{other}" k ON k."{key}" = r."{token}"',
-                f'LEFT JOIN anonymized."anonymized_{other}" a ON a."{key}" = r."{token}"',
-            ]
-        return (
-            f'SELECT {", ".join(chosen)} FROM "{split.schema}"."{split.relation}" r {" ".join(joins)} '
-            f"WHERE {split.where}"
-        )
+    def _keyed(self, split: ZoneSplit, keyring: Keyring) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Batches of the split: how many records were read, and those whose subject has a key, with it."""
+        token = self.policy.token_column
+        columns = [token, *self.policy.clear_fields(), SEALED]
+        if is_own_subject(self.policy):
+            # Every row of the vault has a salt. That the planner expects a third of them makes it hash the vault, whose
+            # rows are narrow, instead of the sealed records, where both have about as many rows.
+            vault = "SELECT user_token, salt, key_version FROM vault.subjects WHERE octet_length(salt) > 0"
+            query = (
+                f'SELECT r.*, v.salt AS "{SALT}", v.key_version AS "{VERSION}" FROM ({split.rows(columns)}) r '
+                f'LEFT JOIN ({vault}) v ON v.user_token = r."{token}"'
+            )
+            yield from ((batch.height, with_keys(batch, keyring)) for batch in read_frames(query))
+            return
+        people = subjects(split, self.policy, self.reference, keyring)
+        for batch in read_frames(split.rows(columns)):
+            yield batch.height, batch.join(people, on=token, how="inner", maintain_order="left")
 
-    def _anonymized(self, batch: pl.DataFrame, split: ZoneSplit, keyring: Keyring, secrets: Secrets) -> Part:
-        statistics: Statistics = Counter(read=batch.height)
-        alive = self._alive(batch, keyring)
-        statistics["erased"] += batch.height - alive.height
-        kept, unknown = self._refer(alive, statistics)
+    def _anonymized(self, batch: tuple[int, pl.DataFrame], secrets: Secrets) -> Part:
+        read, keyed = batch
+        statistics: Statistics = Counter(read=read)
+        living = alive(keyed, SEALED)
+        statistics["erased"] += read - living.height
+        kept, unknown = self._refer(living, statistics)
         quarantined = self._unknown(unknown)
         if kept.is_empty():
             return Part(pl.DataFrame(schema=anonymized_table(self.policy).schema()), quarantined, statistics)
         raw = opened(self.policy, kept)
-        if self.reference and self.policy.subject_fields():
-            raw = raw.hstack(subject_values(self.policy, self.reference, kept))
         published = transformed(self.policy, raw, secrets).with_columns(
             pl.lit(self.anonymized_at, dtype=pl.Datetime("us", "UTC")).alias(ANONYMIZED_AT)
         )
@@ -123,33 +111,20 @@ class AnonymizeTask:
         statistics["staged"] += published.height
         return Part(published, quarantined, statistics)
 
-    def _alive(self, batch: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
-        """The records that have a key and were sealed under it; the others are of erased subjects.
-
-        A subject who was erased and landed again has a new key, under which the old records are noise. So is the
-        subject's own record until it lands again: without its values free text cannot be scrubbed of them.
-        """
-        alive = batch.filter(pl.col(_SALT).is_not_null())
-        alive = alive.with_columns(data_keys(alive[_SALT], alive[_VERSION], sealing_keys(keyring)).alias(_KEY))
-        for sealed in (SEALED, _SUBJECT):
-            if sealed in alive.columns:
-                alive = alive.filter(~rekeyed(alive[sealed], alive[_KEY]))
-        return alive
-
     def _refer(self, batch: pl.DataFrame, statistics: Statistics) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The records to publish, and those of subjects nobody knows."""
         rule = self.policy.references
         if rule is None:
             return batch, batch.clear()
-        shown, unknown = pl.col(_SHOWN), batch.clear()
+        shown, unknown = pl.col(SHOWN), batch.clear()
         if rule.unknown == "keep":
-            shown = shown | ~pl.col(_KNOWN)
+            shown = shown | ~pl.col(KNOWN)
         else:
-            unknown = batch.filter(~pl.col(_KNOWN))
+            unknown = batch.filter(~pl.col(KNOWN))
             statistics["quarantined"] += unknown.height
         # Subjects that landed after the published table was made may only be waiting for it to be made again.
         reason = "waiting" if self.reference_behind else "suppressed"
-        statistics[reason] += batch.filter(pl.col(_KNOWN) & ~pl.col(_SHOWN)).height
+        statistics[reason] += batch.filter(pl.col(KNOWN) & ~pl.col(SHOWN)).height
         return batch.filter(shown), unknown
 
     def _unknown(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -167,6 +142,20 @@ class AnonymizeTask:
             pl.lit(self.run_id).alias("run_id"),
             pl.lit(self.anonymized_at, dtype=pl.Datetime("us", "UTC")).alias("quarantined_at"),
         )
+
+
+def is_own_subject(policy: DatasetPolicy) -> bool:
+    """Whether a record is all that there is of its subject, and nothing else must be known of it."""
+    return policy.key == policy.subject and policy.references is None
+
+
+def record_splits(
+    connection: Connection, policy: DatasetPolicy, schema: str, names: Sequence[str], *, parallelism: int
+) -> list[ZoneSplit]:
+    """Splits of raw relations of a dataset, for its `AnonymizeTask`."""
+    if is_own_subject(policy):
+        return relation_splits(connection, schema, names, parallelism=parallelism)
+    return subject_splits(connection, schema, names, policy.token_column, parallelism=parallelism)
 
 
 def release_salt(connection: Any, release: Release) -> str:
@@ -190,47 +179,11 @@ def raw_partition_of(policy: DatasetPolicy) -> pl.Expr:
 
 
 def opened(policy: DatasetPolicy, batch: pl.DataFrame) -> pl.DataFrame:
-    """The records with their sealed fields in clear, in the policy's types."""
+    """The records with their sealed fields in clear, in the policy's types, and their subjects' values beside them."""
     records = batch.select(record_of(policy)).to_series()
-    personal = _unsealed(policy, batch[SEALED], batch[_KEY], records)
-    return pl.concat([batch.select(policy.token_column, *policy.clear_fields()), personal], how="horizontal")
-
-
-def subject_values(policy: DatasetPolicy, reference: DatasetPolicy, batch: pl.DataFrame) -> pl.DataFrame:
-    """The subjects' own values that free text must be scrubbed of, one row a record, columns `subject.<field>`.
-
-    A subject's record in the referenced dataset is sealed under the same key as the records of this one.
-    """
-    token = policy.token_column
-    people = batch.filter(pl.col(_SUBJECT).is_not_null()).unique(token)
-    wanted = policy.subject_fields()
-    values = _unsealed(reference, people[_SUBJECT], people[_KEY], people[token]).select(
-        pl.col(name).cast(pl.String).alias(f"{SUBJECT_PREFIX}{name}") for name in wanted
-    )
-    return (
-        batch.select(token)
-        .join(values.with_columns(people[token]), on=token, how="left", maintain_order="left")
-        .drop(token)
-    )
-
-
-def _unsealed(policy: DatasetPolicy, sealed: pl.Series, keys: pl.Series, records: pl.Series) -> pl.DataFrame:
-    temporal = (SourceType.TIMESTAMP, SourceType.DATE)
-    types = {name: policy.fields[name].type for name in policy.sealed_fields()}
-    schema = {name: pl.String() if kind in temporal else TYPES[kind] for name, kind in types.items()}
-    values = unseal(sealed, keys, records, dataset=policy.dataset)
-    if not values or not schema:
-        return pl.DataFrame(schema={name: TYPES[kind] for name, kind in types.items()})
-    frame = pl.read_ndjson(io.BytesIO(b"\n".join(values)), schema=schema)
-    if frame.height != len(values):  # or people's values would be put beside each other's
-        raise SealError(f"A sealed record of {policy.dataset} is not one JSON object: restore the table from backup.")
-    return frame.with_columns(_temporal(name, kind) for name, kind in types.items() if kind in temporal)
-
-
-def _temporal(name: str, kind: SourceType) -> pl.Expr:
-    if kind is SourceType.DATE:
-        return pl.col(name).str.to_date("%Y-%m-%d")
-    return pl.col(name).str.to_datetime(time_unit="us", time_zone="UTC")
+    personal = unsealed(policy, batch[SEALED], batch[KEY], records)
+    own = [name for name in batch.columns if name.startswith(SUBJECT_PREFIX)]
+    return batch.select(policy.token_column, *policy.clear_fields(), *own).hstack(personal)
 
 
 def transformed(policy: DatasetPolicy, raw: pl.DataFrame, secrets: Secrets) -> pl.DataFrame:

@@ -7,7 +7,8 @@ reckoned from.
 
 They are chosen by a hash that begins with the unit's token, a keyed one, over the columns in use: nobody outside can
 place rows first, the same data give the same choice, and rows alike in all these columns may stand for each other.
-Rows are shuffled once, by unit; every step after that sees a unit whole.
+Rows are shuffled once, by unit; every step after that sees a unit whole. Where a single unit has so many rows that the
+task it falls to would end long after all others, `thinning` takes out beforehand what no bound lets stay.
 """
 
 from functools import reduce
@@ -16,10 +17,10 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from privacy_platform.anonymization.dp.postprocess import Range
-from privacy_platform.engine.aggregate import chosen_value, condition, dimension_value, joined_rows, span_seconds
-from privacy_platform.policy.compile import UNKNOWN
-from privacy_platform.policy.model import AggregatePolicy, Dimension, Measure
-from privacy_platform.policy.privacy import DateKeys, Keys, LandedKeys, PrivacyPolicy, PrivacyUnit
+from privacy_platform.engine.aggregate import chosen_value, condition, joined_rows, span_seconds
+from privacy_platform.engine.thinning import WEIGHT, key_of, thinned, unit_of
+from privacy_platform.policy.model import AggregatePolicy, Measure
+from privacy_platform.policy.privacy import PrivacyPolicy
 from privacy_platform.policy.private import (
     KEYS,
     PEOPLE,
@@ -38,8 +39,10 @@ ALL_ROWS = "_all_rows"
 COMPLETE = "_complete"
 
 
-def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> DataFrame:
+def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None, *, heavy: bool = False) -> DataFrame:
     """One row a group: dimensions, the columns of every query, and hidden counts.
+
+    With `heavy`, rows are thinned out first, for units with so many that no task should get them all: the same results.
 
     `_people` counts the units that stay in the group, `_keys` those whose first group of the same found keys it is (so
     that its sum over these groups counts each unit once), `_rows` their rows, `_all_rows` those that were cut off too.
@@ -48,12 +51,12 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
     used = [name for name in source.columns if name != policy.unit]
-    rows = joined_rows(policy, source.repartition(F.col(policy.unit)), joined)
+    rows = thinned(policy, privacy, source) if heavy else source
+    rows = joined_rows(policy, rows.repartition(F.col(policy.unit)), joined)
     for name, dimension in policy.dimensions.items():
-        rows = rows.withColumn(f"__{name}", _key(dimension, privacy.known.get(name)))
-    day = [f"__{policy.day_dimension}"] if privacy.unit is PrivacyUnit.USER_DAY else []
-    unit = [policy.unit, *day]
-    for name, span in policy.derive.items():
+        rows = rows.withColumn(f"__{name}", key_of(dimension, privacy.known.get(name)))
+    unit = unit_of(policy, privacy)
+    for name, span in () if heavy else policy.derive.items():
         # Within the unit: a session of two people, or two days, must not carry one's doings into the other's figures.
         rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(*unit, span.by)))
     keys = [f"__{name}" for name in policy.dimensions]
@@ -69,7 +72,7 @@ def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None
     rows = _bounded_rows(privacy, rows, unit, group)
     per_unit = rows.groupBy(*group).agg(
         *(F.first(key).alias(key) for key in (*keys, COMPLETE) if key not in group),
-        F.count(F.lit(1)).alias(ALL_ROWS),
+        (F.sum(WEIGHT) if heavy else F.count(F.lit(1))).alias(ALL_ROWS),
         _rows_where(F.col("__row_stays")).alias(ROWS),
         *(c for name, m in policy.measures.items() for c in _contributions(policy, privacy, name, m)),
     )
@@ -110,18 +113,6 @@ def _bounded_groups(policy: AggregatePolicy, privacy: PrivacyPolicy, groups: Dat
     else:
         groups = groups.withColumn("__begins", begins)
     return groups.withColumn("__stays", stays)
-
-
-def _key(dimension: Dimension, known: Keys | None) -> Column:
-    """A row's value of a dimension; what is not among the known keys is taken for missing."""
-    if known is None or isinstance(known, LandedKeys):
-        return dimension_value(dimension)
-    if isinstance(known, DateKeys):
-        value = dimension_value(dimension)
-        return F.when(value.between(F.lit(known.first), F.lit(known.last)), value)
-    text = F.col(dimension.column).cast("string")
-    value = F.when(text.isin(*known.keys()), text)
-    return value if dimension.required else F.coalesce(value, F.lit(UNKNOWN))
 
 
 def _contributions(policy: AggregatePolicy, privacy: PrivacyPolicy, name: str, measure: Measure) -> list[Column]:

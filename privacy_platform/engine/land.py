@@ -17,18 +17,29 @@ import polars as pl
 from privacy_platform.anonymization.techniques import Secrets
 from privacy_platform.engine.sources.batch import LINE, Batch, Split
 from privacy_platform.engine.stage import CopyOnce, Statistics
+from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.compile import LANDED_AT, LANDING_ORDER, SEALED, raw_table
 from privacy_platform.policy.drift import contradictions, sample
 from privacy_platform.policy.model import DatasetPolicy, printable_name
 from privacy_platform.policy.tables import WHOLE
-from privacy_platform.vault.keyring import Keyring, Purpose, load_keyring
+from privacy_platform.vault.keyring import Keyring, Purpose
 from privacy_platform.vault.sealing import data_keys, new_salts, seal
-from privacy_platform.vault.subjects import subject_keys
+from privacy_platform.vault.subjects import subject_keys, worker_keyring
 from privacy_platform.warehouse.connection import Role, adbc
 from privacy_platform.warehouse.release import Release
 
 LINE_BITS = 40
+# PostgreSQL's indexes hold no more than 2,704 bytes of a row: one longer key would fail its whole release.
+MAX_KEY_BYTES = 2_500
+# So many columns that the policy does not know are named for each batch: where keys are values there is one a line.
+_UNKNOWN_NAMED = 100
 QUARANTINE_DATASET = "raw.quarantine"
+# A split is given up when it has so many rejects, and more than the policy allows: that is no data of this dataset.
+MAX_REJECTS = 100_000
+
+
+class TooManyRejectsError(PrivacyPlatformError):
+    """A part of a source is mostly what the policy cannot read; the message names the source."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,6 @@ class LandTask:
 
     def __call__(self, split: Split) -> Statistics:
         """Land one split; returns its counts."""
-        keyring = load_keyring()
         with (
             closing(adbc(Role.PIPELINE)) as output,
             closing(adbc(Role.PIPELINE)) as vault,
@@ -52,12 +62,14 @@ class LandTask:
         ):
             if copy.done is not None:
                 return copy.done
+            keyring = worker_keyring(output)
             statistics: Statistics = Counter()
-            for batch in self._read(split):
+            for batch in map(self._indexable, self._read(split)):
                 rows, rejects = self._within_partitions(batch, statistics)
                 copy.copy(self.release.staging, self._sealed(rows, split, keyring, vault))
                 copy.copy(self.release.quarantine, self._quarantined(rejects, split, keyring))
                 _count(statistics, batch, rows, rejects)
+                self._give_up(statistics, rejects, split)
                 if not statistics["looked_at"]:
                     _look(statistics, self.policy, rows)
             copy.commit(statistics)
@@ -70,7 +82,7 @@ class LandTask:
         types = {column: policy.fields[name].type for column, name in columns.items()}
         required = [column for column, name in columns.items() if name in self._required()]
         position = policy.source.position
-        place = [pl.format("{}:{}", pl.lit(split.source), pl.col(LINE) + 1).alias(position)] if position else []
+        place = [split.record.alias(position)] if position else []
         for batch in split.batches(types, required):
             rows = batch.rows.rename(columns).with_columns(place).select(*policy.fields, LINE)
             yield replace(batch, rows=rows)
@@ -79,6 +91,25 @@ class LandTask:
         policy = self.policy
         day = {policy.partition_by.field} if policy.partition_by else set()
         return {policy.subject, policy.key} | day | {name for name, field in policy.fields.items() if field.required}
+
+    def _indexable(self, batch: Batch) -> Batch:
+        """Make rejects of records whose key is longer than an index takes; a token never is."""
+        key = self.policy.key
+        long = batch.rows[key].str.len_bytes() > MAX_KEY_BYTES
+        if key == self.policy.subject or not long.any():
+            return batch
+        rejects = _as_rejects(batch.rows.filter(long), key, f"{key}: longer than {MAX_KEY_BYTES} bytes")
+        return replace(batch, rows=batch.rows.filter(~long), rejects=pl.concat([batch.rejects, rejects]))
+
+    def _give_up(self, statistics: Statistics, rejects: pl.DataFrame, split: Split) -> None:
+        """Stop before what is no data, as the text of an archive of a thousand times its size, fills the database."""
+        read, rejected, limit = statistics["read"], statistics["quarantined"], self.policy.quarantine_limit
+        if rejects.height and rejected > MAX_REJECTS and rejected > limit * read:
+            raise TooManyRejectsError(
+                f"{rejects.select(split.source).item(-1, 0)}: {rejected} of {read} records do not fit the policy of "
+                f"{self.policy.dataset}, so the rest was not read; take it out, correct it or the policy, or raise "
+                "quarantine_limit"
+            )
 
     def _within_partitions(self, batch: Batch, statistics: Statistics) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Leave out the days this run was not asked for; days that no partition can hold are rejects."""
@@ -132,7 +163,7 @@ class LandTask:
         return rejects.select(
             pl.lit(self.policy.dataset).alias("dataset"),
             pl.lit("landing").alias("stage"),
-            pl.lit(split.source).alias("source"),
+            split.source.alias("source"),
             split.position.alias("position"),
             pl.col("error"),
             salts.alias("salt"),
@@ -192,5 +223,5 @@ def _count(statistics: Statistics, batch: Batch, rows: pl.DataFrame, rejects: pl
     statistics["quarantined"] += rejects.height
     for name, count in rejects["field"].drop_nulls().value_counts().iter_rows():
         statistics[f"rejected.{name}"] += count
-    for name in batch.unknown_fields:
+    for name in sorted(batch.unknown_fields)[:_UNKNOWN_NAMED]:
         statistics[f"unknown.{printable_name(name)}"] += 1

@@ -10,7 +10,7 @@ from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics, collected
-from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
+from privacy_platform.engine.zone_frames import is_heavy, require_upstream, used_columns, zone_frame
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
@@ -69,8 +69,10 @@ def release_aggregate(
         ]
         enter_snapshot(connection, seen)
         read = {source: count_rows(connection, source.zone, source.name) for source in sources}
+        spans = {span.by for span in policy.derive.values()}
+        heavy = is_heavy(connection, sources[0], read_of[sources[0]], spans)
         connection.commit()
-        groups = aggregate(policy, frames[0], frames[1] if policy.join else None)
+        groups = aggregate(policy, frames[0], frames[1] if policy.join else None, heavy_spans=heavy)
         statistics = Statistics(read=read[sources[0]])
         statistics.update(_stage(release, groups, policy))
         with indexing(release, (WHOLE,)):

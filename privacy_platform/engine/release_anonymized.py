@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from privacy_platform.anonymization.kanonymity.recoding import UnreachableError
 from privacy_platform.engine.anonymity import anonymity_record, latest, stage_anonymous, warnings
-from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
+from privacy_platform.engine.anonymize import AnonymizeTask, output_rules, record_splits
 from privacy_platform.engine.gate import (
     Publication,
     ReleaseReport,
@@ -24,7 +24,6 @@ from privacy_platform.engine.gate import (
     unchanged,
 )
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.zone import zone_splits
 from privacy_platform.engine.stage import Statistics, run_stage, total
 from privacy_platform.engine.standing import anonymized_again
 from privacy_platform.errors import PrivacyPlatformError
@@ -106,7 +105,8 @@ def release_anonymized(
         # After pinning: what is released from now on is noticed in the end.
         behind = reference is not None and is_behind(connection, reference)
         looked_up = {other: count_rows(connection, other.zone, other.name) for other in joined}
-        splits = zone_splits(connection, raw, standing, parallelism=parallelism())
+        relations = [partition_name(raw, partition) for partition in standing]
+        splits = record_splits(connection, policy, raw.zone, relations, parallelism=parallelism())
         connection.commit()
         task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
         before = latest(connection, table)

@@ -37,7 +37,7 @@ from privacy_platform.engine.gate import (
 )
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics, collected
-from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
+from privacy_platform.engine.zone_frames import is_heavy, require_upstream, used_columns, zone_frame
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, budget
 from privacy_platform.governance.budget import Charge, Spending
@@ -134,11 +134,12 @@ def release_private(
             zone_frame(spark(), connection, source, chosen, used_columns(policy, source), seen=seen)
             for source, chosen in read.items()
         ]
+        heavy = is_heavy(connection, sources[0], read[sources[0]], [policy.unit])
         connection.commit()
         release = Release(table, (WHOLE,))
         open_staging(connection, release)
         connection.commit()
-        answers = collected(bounded(policy, frames[0], frames[1] if policy.join else None))
+        answers = collected(bounded(policy, frames[0], frames[1] if policy.join else None, heavy=heavy))
         stands = dict(work.standing) | {
             period: f"{work.asked[period]}:{_digest(policy, _of_period(policy, answers, period))}"
             for period in work.fresh

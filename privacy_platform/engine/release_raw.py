@@ -22,7 +22,8 @@ from privacy_platform.engine.gate import (
 )
 from privacy_platform.engine.land import LandTask
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.files import FileSplit, file_splits
+from privacy_platform.engine.sources.files import FileSplit
+from privacy_platform.engine.sources.splits import FileGroup, file_splits
 from privacy_platform.engine.stage import Statistics, run_stage, total
 from privacy_platform.engine.standing import raw_again
 from privacy_platform.errors import PrivacyPlatformError
@@ -108,7 +109,7 @@ def release_raw(
         _place_lines(connection, release, splits, answers)
         filled = _merge(connection, policy, release, statistics)
         checks = _indexed_and_checked(connection, policy, release, filled, statistics)
-        sources = tuple(dict.fromkeys(split.source for split in splits))
+        sources = tuple(dict.fromkeys(name for split in splits for name in split.names))
         publication = Publication(
             dataset=policy.dataset,
             lineage=(
@@ -164,21 +165,27 @@ def _nothing_new(
 
 
 def _place_lines(
-    connection: Connection, release: Release, splits: Sequence[FileSplit], answers: Sequence[Statistics]
+    connection: Connection,
+    release: Release,
+    splits: Sequence[FileSplit | FileGroup],
+    answers: Sequence[Statistics],
 ) -> None:
-    """Turn `split:line` of the staged quarantine into the line of the file, counted from 1."""
+    """Turn `split:line` of the staged quarantine into the line of the file, counted from 1; groups know theirs."""
     bases: dict[int, int] = {}
     lines: dict[str, int] = {}
     for split, statistics in zip(splits, answers, strict=True):
-        before = lines.get(split.source, 1 if split.format == "csv" else 0)
+        if isinstance(split, FileGroup):
+            continue
+        before = lines.get(split.name, 1 if split.format == "csv" else 0)
         bases[split.index] = before + 1
-        lines[split.source] = before + statistics["read"]
+        lines[split.name] = before + statistics["read"]
     if not any(statistics["quarantined"] for statistics in answers):
         return
     connection.execute(
         sql.SQL(
             "UPDATE {} q SET position = (b.base + split_part(q.position, ':', 2)::bigint)::text "
-            "FROM unnest(%s::text[], %s::bigint[]) AS b(split, base) WHERE split_part(q.position, ':', 1) = b.split"
+            "FROM unnest(%s::text[], %s::bigint[]) AS b(split, base) "
+            "WHERE q.position LIKE '%%:%%' AND split_part(q.position, ':', 1) = b.split"
         ).format(sql.Identifier(STAGING, release.quarantine)),
         [[str(index) for index in bases], list(bases.values())],
     )

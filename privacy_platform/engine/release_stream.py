@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from psycopg import Connection, sql
 from pyspark.sql import SparkSession
 
-from privacy_platform.engine.anonymize import AnonymizeTask
+from privacy_platform.engine.anonymize import AnonymizeTask, record_splits
 from privacy_platform.engine.gate import (
     Publication,
     ReleaseReport,
@@ -32,7 +32,6 @@ from privacy_platform.engine.release_raw import drop_repeats, drop_standing, raw
 from privacy_platform.engine.release_windows import NEVER, window_checks, windows_lineage, windows_release
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.topic import Backlog, backlog, topic_splits
-from privacy_platform.engine.sources.zone import relation_splits
 from privacy_platform.engine.stage import Statistics, run_stage, total
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, lineage
@@ -188,7 +187,8 @@ def _anonymize(
     open_staging(connection, release)
     pinned = pin(connection, {other: partitions(connection, other) for other in joined})
     behind = reference is not None and is_behind(connection, reference)
-    splits = relation_splits(connection, STAGING, [landed.release.partition(WHOLE)], parallelism=parallelism())
+    staged = [landed.release.partition(WHOLE)]
+    splits = record_splits(connection, policy, STAGING, staged, parallelism=parallelism())
     connection.commit()
     task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
     statistics = total(run_stage(spark(), splits, task))

@@ -3,10 +3,12 @@
 Through the JVM and its cache, a million rows would be copied six times; from a file that the kernel still has in
 memory they are mapped and not copied at all. A file may be gone when it is wanted (another machine runs the later
 task, or the executor that wrote it has ended): whoever reads must be able to make its rows again. Files are closed to
-other users, lie in the session's own scratch folder and go with it, if nobody has removed them before.
+other users, lie in the scratch folder that Spark has given this executor and go with it, if nobody has removed them
+before.
 """
 
 import os
+import secrets
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,14 +17,17 @@ from types import TracebackType
 
 import polars as pl
 import pyarrow as pa
-from pyspark import SparkFiles
+
+# Set by Spark for every Python worker: the executor's scratch folders, one a disk.
+FOLDERS_VARIABLE = "SPARK_LOCAL_DIRS"
 
 
 class Spill:
     """Writes batches of one schema to a file of its own: a context manager that leaves nothing after an error."""
 
     def __init__(self) -> None:
-        self.path = Path(SparkFiles.getRootDirectory()) / f"spill-{uuid.uuid4().hex}"
+        folder = secrets.choice(os.environ[FOLDERS_VARIABLE].split(","))
+        self.path = Path(folder) / f"spill-{uuid.uuid4().hex}"
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     def __enter__(self) -> "Spill":

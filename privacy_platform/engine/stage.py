@@ -12,6 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -24,7 +25,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from privacy_platform import settings
-from privacy_platform.engine.session import spark_attempts
+from privacy_platform.engine.session import is_local, spark_attempts
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.streaming.client import BOOTSTRAP_VARIABLE
 
@@ -32,6 +33,8 @@ Statistics = Counter[str]
 SplitT = TypeVar("SplitT")
 ResultT = TypeVar("ResultT")
 _CARRIED = (settings.HOME_VARIABLE, settings.LANDING_VARIABLE, settings.POLICIES_VARIABLE, BOOTSTRAP_VARIABLE)
+# What this process was started with; in a worker, what the machine it runs on was given.
+_OWN = {name: os.environ[name] for name in _CARRIED if name in os.environ}
 
 
 class StageError(PrivacyPlatformError):
@@ -236,15 +239,23 @@ def read_stage(
     return spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(work, schema)
 
 
-def carried_environment() -> dict[str, str]:
+@dataclass(frozen=True)
+class Carried:
+    """The driver's settings, as they travel to the workers; `local` when these are on its machine."""
+
+    settings: Mapping[str, str]
+    local: bool
+
+
+def carried_environment() -> Carried:
     """The settings a worker needs: paths and addresses. Keys and passwords never travel: a worker reads its own."""
     carried = {name: os.environ[name] for name in _CARRIED if name in os.environ}
-    return {settings.HOME_VARIABLE: str(settings.home())} | carried
+    return Carried({settings.HOME_VARIABLE: str(settings.home())} | carried, is_local())
 
 
-def enter_worker(environment: Mapping[str, str]) -> None:
-    """Take over the driver's settings, once in each task."""
-    os.environ.update(environment)
+def enter_worker(carried: Carried) -> None:
+    """Take over the driver's settings, once in each task; on a cluster but those that the worker's own machine has."""
+    os.environ.update(carried.settings if carried.local else {**carried.settings, **_OWN})
     # Spark collects garbage between tasks. To look at all that was imported, over and over, took longer than the tasks.
     if not gc.get_freeze_count():
         gc.freeze()
@@ -273,6 +284,9 @@ class CopyOnce:
 
     def __enter__(self) -> "CopyOnce":
         with self._connection.cursor() as cursor:
+            # Another attempt that is still at work is waited for as long as a statement may take: were this one to give
+            # up sooner, a speculative attempt at a long task would count as its failure.
+            cursor.execute("SET LOCAL lock_timeout = 0")
             cursor.execute(
                 f"INSERT INTO staging.commits (stage, split) VALUES ('{self._stage}', {self._split}) "
                 "ON CONFLICT DO NOTHING RETURNING split"

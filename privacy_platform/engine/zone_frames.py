@@ -1,6 +1,6 @@
 """Zone tables as Spark frames: the columns that an aggregate needs, of the partitions that are asked for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -13,9 +13,10 @@ from privacy_platform.engine.sources.zone import SPARK_TYPES, ZoneSplit, read_co
 from privacy_platform.engine.stage import read_stage
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.tables import Partition, Table
-from privacy_platform.warehouse.tables import table_columns
+from privacy_platform.warehouse.frequency import heaviest_share
+from privacy_platform.warehouse.tables import partition_name, table_columns
 
-__all__ = ["require_upstream", "used_columns", "zone_frame"]
+__all__ = ["is_heavy", "require_upstream", "used_columns", "zone_frame"]
 
 
 def require_upstream(connection: Connection, table: Table, sources: Sequence[Table]) -> None:
@@ -59,6 +60,12 @@ def zone_frame(
     return (
         read_stage(spark, splits, partial(_read, names, seen), schema) if splits else spark.createDataFrame([], schema)
     )
+
+
+def is_heavy(connection: Connection, source: Table, chosen: Sequence[Partition], columns: Collection[str]) -> bool:
+    """Whether one value of a column has more rows than a processor's share of all, so that its task would end last."""
+    names = [partition_name(source, partition) for partition in chosen]
+    return heaviest_share(connection, source.zone, names, columns) * parallelism() > 1
 
 
 def _read(names: list[str], seen: str | None, split: ZoneSplit) -> Iterator[pa.RecordBatch]:

@@ -21,6 +21,7 @@ from privacy_platform.policy.accounts import account_of, paying_dataset
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy, Join, SourceType
 from privacy_platform.policy.privacy import LandedKeys
 from privacy_platform.policy.private import plan_of
+from privacy_platform.policy.widths import width_problem
 
 RESERVED_PREFIXES = ("landing_", "raw_", "anonymized_")
 PACKAGED = Path(__file__).resolve().parent.parent / "policies"
@@ -159,7 +160,7 @@ def _cross_checked(
 ) -> PolicySet:
     """Move policies that name a table which does not exist to the invalid ones."""
     # Until nothing changes: a dataset that goes takes those with it that refer to it.
-    while problems := {n: p for n, d in datasets.items() if (p := _dataset_problem(d, datasets))}:
+    while problems := {n: p for n, d in datasets.items() if (p := width_problem(d) or _dataset_problem(d, datasets))}:
         for name, said in problems.items():
             _reject(datasets, invalid, name, False, said)
     published = {f"anonymized_{name}": policy for name, policy in datasets.items()}

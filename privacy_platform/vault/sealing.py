@@ -27,6 +27,8 @@ _CHECK_BYTES = 4
 _HEAD_BYTES = len(_FORMAT) + _CHECK_BYTES
 _LEAST_BYTES = _HEAD_BYTES + _NONCE_BYTES + 16
 _REPEATS_THAT_PAY = 4
+# A cipher takes twice as long to make as to use, and some kilobytes to keep.
+_USES_THAT_PAY = 1.5
 
 
 class SealError(PrivacyPlatformError):
@@ -76,14 +78,14 @@ def data_keys(salts: pl.Series, versions: pl.Series, sealing_keys: Mapping[int, 
 
 def seal(payloads: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: str) -> pl.Series:
     """Seal each payload (text) under its key, bound to the dataset and its record's id."""
-    heads, nonces = _heads(keys), _cut(os.urandom(_NONCE_BYTES * len(keys)), _NONCE_BYTES)
+    heads, nonces = key_heads(keys), _cut(os.urandom(_NONCE_BYTES * len(keys)), _NONCE_BYTES)
     texts = payloads.cast(pl.Binary).to_list()
     sealed = map(AESGCM.encrypt, _ciphers(keys), nonces.to_list(), texts, _associated(heads, records, dataset))
     return (heads + nonces + pl.Series(list(sealed), dtype=pl.Binary)).alias("sealed")
 
 
-def rekeyed(sealed: pl.Series, keys: pl.Series) -> pl.Series:
-    """Where a value is whole but was sealed under another key than the one given: its subject was erased since.
+def rekeyed(sealed: pl.Series, heads: pl.Series) -> pl.Series:
+    """Where a value is whole but was sealed under another key than the one of `heads`: its subject was erased since.
 
     False where either is null. One altered value in 2**32 could pass for such a one; who alters the key check itself
     can make it, as who can write the table could delete the record.
@@ -91,15 +93,15 @@ def rekeyed(sealed: pl.Series, keys: pl.Series) -> pl.Series:
     value = pl.col("sealed").bin
     whole = (value.head(len(_FORMAT)) == _FORMAT) & (value.size() >= _LEAST_BYTES)
     differs = value.head(_HEAD_BYTES) != pl.col("head")
-    values = pl.DataFrame({"sealed": sealed, "head": _heads(keys)})
+    values = pl.DataFrame({"sealed": sealed, "head": heads})
     return values.select((whole & differs).fill_null(False).alias("rekeyed")).to_series()
 
 
-def _heads(keys: pl.Series) -> pl.Series:
-    """What every value sealed under each key begins with: format and key check."""
+def key_heads(keys: pl.Series) -> pl.Series:
+    """What every value sealed under each key begins with: format and key check; null where the key is null."""
     distinct = keys.unique()
     if len(distinct) * _REPEATS_THAT_PAY <= len(keys):
-        return keys.replace_strict(distinct, _heads(distinct), return_dtype=pl.Binary) if len(keys) else keys
+        return keys.replace_strict(distinct, key_heads(distinct), return_dtype=pl.Binary) if len(keys) else keys
     digest = pl.col("key").chash.hmac_sha256(key="privacy-platform/key check")  # type: ignore[attr-defined]
     head = pl.lit(_FORMAT.hex()) + digest.str.head(2 * _CHECK_BYTES)
     digits = keys.to_frame("key").select(head).to_series()
@@ -134,7 +136,8 @@ def _associated(heads: pl.Series, records: pl.Series, dataset: str) -> list[byte
 def _ciphers(keys: pl.Series) -> Iterator[AESGCM]:
     """A cipher for each row; made once for each key where keys repeat enough to pay for looking them up."""
     values = keys.to_list()
-    if keys.n_unique() * _REPEATS_THAT_PAY > len(values):
+    distinct = set(values)
+    if len(distinct) * _USES_THAT_PAY > len(values):
         return map(AESGCM, values)
-    ready = {key: AESGCM(key) for key in set(values)}
+    ready = {key: AESGCM(key) for key in distinct}
     return map(ready.__getitem__, values)

@@ -5,6 +5,7 @@ nothing about anybody, so a run that dies later leaves nothing to repair.
 """
 
 import hmac
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
 from psycopg import Connection
 
-from privacy_platform.vault.keyring import Keyring, KeyringError, Purpose
+from privacy_platform.vault.keyring import Keyring, KeyringError, Purpose, load_keyring
 from privacy_platform.vault.sealing import data_keys, new_salts, seal, unseal
 
 VAULT_DATASET = "vault.subjects"
@@ -94,7 +95,7 @@ def check_keyring(connection: Connection, keyring: Keyring) -> None:
     Raises:
         KeyringError: it is another one.
     """
-    digest = hmac.digest(keyring.secret(Purpose.TOKEN).encode(), b"keyring check", "sha256")
+    digest = _digest(keyring)
     connection.execute("INSERT INTO vault.keyring_check (digest) VALUES (%s) ON CONFLICT DO NOTHING", [digest])
     row = connection.execute("SELECT digest FROM vault.keyring_check").fetchone()
     connection.commit()
@@ -103,6 +104,31 @@ def check_keyring(connection: Connection, keyring: Keyring) -> None:
             "The keyring is not the one this warehouse was made with: put the right one back, or "
             "begin with an empty database."
         )
+
+
+def worker_keyring(connection: Any) -> Keyring:
+    """The keyring of this worker, which may be another machine's than the driver's: checked as `check_keyring` does.
+
+    Args:
+        connection: an ADBC connection.
+
+    Raises:
+        KeyringError: it is another one than the warehouse was made with, or there is none.
+    """
+    keyring = load_keyring()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT digest FROM vault.keyring_check")
+        known = cursor.fetch_arrow_table()["digest"].to_pylist()
+    if not known or not hmac.compare_digest(known[0], _digest(keyring)):
+        raise KeyringError(
+            f"The keyring of a worker on {platform.node()} is not the one this warehouse was made with: give all "
+            "workers the keyring of the driver."
+        )
+    return keyring
+
+
+def _digest(keyring: Keyring) -> bytes:
+    return hmac.digest(keyring.secret(Purpose.TOKEN).encode(), b"keyring check", "sha256")
 
 
 def _known_and_new(

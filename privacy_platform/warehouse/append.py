@@ -24,7 +24,7 @@ from privacy_platform.warehouse.tables import (
 
 def appending(table: Table) -> Release:
     """A release whose rows will be added to `table`: staged in one piece, whatever days they are of."""
-    return Release(replace(table, partition_column=None), (WHOLE,))
+    return Release(replace(table, partition_column=None), (WHOLE,), copied=True)
 
 
 def require_appendable(connection: Connection, table: Table) -> None:

@@ -39,6 +39,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     BUDGET_RESPECTED: "All that was released about the data subjects, this release included, is within their privacy "
     "budget.",
 }
+# A message names so many columns; of a source whose columns are values there can be any number.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def schema_check(
     problems += [
         f"the source has a column `{name}` that the policy does not know; add it under fields (technique: suppress "
         "keeps it out)"
-        for name in unknown
+        for name in unknown[:_NAMED]
     ]
+    problems += [f"and {len(unknown) - _NAMED} columns more"] if len(unknown) > _NAMED else []
     read, rejected = statistics.get("read", 0), statistics.get("quarantined", 0)
     limit = policy.quarantine_limit if policy else 1.0
     worst = max(_suffixes(statistics, "rejected."), key=lambda n: statistics[f"rejected.{n}"], default=None)
@@ -104,7 +107,8 @@ def drift_check(policy: DatasetPolicy, statistics: Mapping[str, int]) -> CheckOu
     return CheckOutcome(
         DATA_MATCH_POLICY,
         not found,
-        "; ".join(contradiction.message(policy) for contradiction in found) or f"{len(policy.fields)} fields looked at",
+        "; ".join(contradiction.message(policy) for contradiction in found[:_NAMED])
+        or f"{len(policy.fields)} fields looked at",
         {"fields": len(policy.fields), "contradictions": len(found)},
     )
 
@@ -118,7 +122,7 @@ def raw_pii_check(policy: DatasetPolicy, statistics: Mapping[str, int], scanned:
         for name in policy.unprotected_fields()
     ]
     leaking = _suffixes(statistics, "leak.")
-    for leak in leaking[:10]:
+    for leak in leaking[:_NAMED]:
         column, kind, *what = leak.split(".")
         reason = {
             "shape": "values that are not what its technique makes",

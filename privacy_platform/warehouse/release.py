@@ -42,13 +42,15 @@ class Release:
     """One release of a table in the making.
 
     `id` is random and names the staging tables, so that a straggling task of a dead run can never write into the
-    tables of its successor. `hidden` columns are staged for the checks and dropped before the swap.
+    tables of its successor. `hidden` columns are staged for the checks and dropped before the swap. `copied` is a
+    release whose rows are copied from staging and not swapped in: staging itself need not survive the server then.
     """
 
     table: Table
     partitions: tuple[Partition, ...]
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     hidden: tuple[Column, ...] = ()
+    copied: bool = False
 
     @property
     def staged_table(self) -> Table:
@@ -127,8 +129,12 @@ def open_staging(connection: Connection, release: Release) -> None:
     for partition in release.partitions:
         child = sql.Identifier(STAGING, release.partition(partition))
         connection.execute(
-            sql.SQL("CREATE TABLE {} PARTITION OF {} {} {}").format(
-                child, parent, _day_check(table, partition), sql.SQL(partition.bounds)
+            sql.SQL("CREATE {} TABLE {} PARTITION OF {} {} {}").format(
+                sql.SQL("UNLOGGED" if release.copied else ""),
+                child,
+                parent,
+                _day_check(table, partition),
+                sql.SQL(partition.bounds),
             )
         )
     connection.execute(

@@ -12,8 +12,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from privacy_platform.defs import automation
 from privacy_platform.defs.automation import RANGE_END, RANGE_START
-from privacy_platform.engine.sources.files import SourceError, file_splits
+from privacy_platform.engine.sources.files import SourceError
+from privacy_platform.engine.sources.splits import file_splits
 from privacy_platform_tests.end_to_end.homes import Home
 from privacy_platform_tests.end_to_end.people import events, people, write
 
@@ -174,6 +176,58 @@ def test_a_broken_file_does_not_keep_others_waiting(home: Home, landing: Path) -
     assert isinstance(look(home, result.cursor), dg.SkipReason)
     with home.entered(), pytest.raises(SourceError, match=r"events-b\.parquet"):
         file_splits([landing / "events-b.parquet"], parallelism=1)
+
+
+def test_a_look_takes_a_bounded_number_of_files_and_bytes_and_the_next_one_the_rest(
+    home: Home, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = events(SOMEONE, 30)
+    for number in range(7):
+        settle(write(landing / f"events-{number}.jsonl", rows), seconds=100 - number)
+    size = (landing / "events-0.jsonl").stat().st_size
+    monkeypatch.setattr(automation, "SCANNED_FILES", 3)
+    names, cursor = [], None
+    for _ in range(3):
+        result = look(home, cursor)
+        assert isinstance(result, dg.SensorResult)
+        names.append(request(result).run_config["ops"]["raw_events"]["config"]["files"])
+        cursor = result.cursor
+    assert [len(each) for each in names] == [3, 3, 1]
+    assert [name for each in names for name in each] == [f"events-{number}.jsonl" for number in range(7)]
+    assert isinstance(look(home, cursor), dg.SkipReason)
+    monkeypatch.setattr(automation, "SCANNED_BYTES", 2 * size)
+    result = look(home)
+    assert len(request(result).run_config["ops"]["raw_events"]["config"]["files"]) == 2
+    # One that is larger than all that a look reads is landed for all days there can be.
+    monkeypatch.setattr(automation, "SCANNED_BYTES", size - 1)
+    assert days(request(look(home))) == ("2026-01-01", str(automation.today()))
+
+
+def test_many_unreadable_files_are_taken_some_at_a_time(
+    home: Home, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(automation, "UNREADABLE_FILES", 2)
+    for number in range(5):
+        (landing / f"events-{number}.parquet").write_bytes(b"PAR1 but no more")
+    settle(*landing.iterdir())
+    asked, cursor = [], None
+    for _ in range(3):
+        result = look(home, cursor)
+        assert isinstance(result, dg.SensorResult)
+        asked.append(len(result.run_requests or []))
+        cursor = result.cursor
+    assert asked == [2, 2, 1]
+
+
+def test_the_cursor_forgets_files_that_are_gone(home: Home, landing: Path) -> None:
+    settle(write(landing / "users.jsonl", SOMEONE))
+    first = look(home)
+    assert isinstance(first, dg.SensorResult)
+    (landing / "users.jsonl").unlink()
+    settle(write(landing / "users-2.jsonl", SOMEONE))
+    second = look(home, first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    assert list(json.loads(second.cursor or "")) == ["users-2.jsonl"]
 
 
 def test_the_asked_run_runs(home: Home, landing: Path, spark: "SparkSession") -> None:

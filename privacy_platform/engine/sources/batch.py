@@ -56,12 +56,16 @@ class Split(Protocol):
         """Its number among the splits of the run, in landing order."""
 
     @property
-    def source(self) -> str:
-        """What it is a piece of, as reported."""
+    def source(self) -> pl.Expr:
+        """What a record is from, as reported, from its `landing_line`."""
 
     @property
     def position(self) -> pl.Expr:
         """Where in the source a record is, from its `landing_line`."""
+
+    @property
+    def record(self) -> pl.Expr:
+        """What a record is called that has no name of its own: source and place in it, from its `landing_line`."""
 
     def batches(self, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
         """The records, in the declared types (in order); `required` are columns a row cannot do without."""

@@ -1,11 +1,9 @@
-"""Landing files as a source: JSON Lines, CSV and Parquet, plain or gzipped.
+"""Reading landing files: JSON Lines, CSV and Parquet, plain or gzipped, in pieces of bounded size.
 
-JSON Lines files are split by byte range at line ends and Parquet by row group; CSV (a quoted field may hold a line
-end) and gzip are one split a file, read in bounded chunks. A line that cannot be read becomes a reject with its line
-number; a column that no policy names is reported, and stops the run at the gate.
+A line that cannot be read becomes a reject with its line number; a column that no policy names is reported, and stops
+the run at the gate. How files are cut among tasks: `splits`.
 """
 
-import csv
 import gzip
 import io
 import zlib
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,17 +30,18 @@ from privacy_platform.engine.sources.batch import (
     parse_timestamps,
     rejects_of,
 )
+from privacy_platform.engine.sources.csv_records import CsvError, read_csv
 from privacy_platform.engine.sources.json_lines import Raw, parse_each_line, parse_lines
+from privacy_platform.engine.sources.lines import MAX_LINE_BYTES, Piece, skip_line, whole_lines
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.model import SourceType
 
 Format = Literal["jsonl", "csv", "parquet"]
 _FORMATS: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-CHUNK_BYTES = 24 * 2**20
-MAX_LINE_BYTES = 16 * 2**20
-_SPLIT_BYTES = (16 * 2**20, 256 * 2**20)
-_BATCH_ROWS = 65_536
-_DELIMITERS = ",;\t|"
+# A batch has so many rows and values at the most: what a frame takes for a value, even for a null, is memory too.
+_BATCH_ROWS, _BATCH_CELLS = 2**18, 2**22
+_TOO_LONG = f"longer than {MAX_LINE_BYTES} bytes; only its beginning is kept here"
+_PARQUET_ROWS, _PARQUET_BYTES, _PARQUET_BUFFER = 2**16, 48 * 2**20, 2**20
 
 
 class SourceError(PrivacyPlatformError):
@@ -52,21 +52,36 @@ class SourceError(PrivacyPlatformError):
 class FileSplit:
     """A piece of a landing file: bytes [start, end) of JSON Lines, row groups [start, end) of Parquet, or all of it.
 
-    `index` counts all splits of a run in landing order; `source` is the file's name as reported.
+    `index` counts all splits of a run in landing order; `name` is the file's name as reported.
     """
 
     index: int
     path: str
-    source: str
+    name: str
     format: Format
     start: int
     end: int
     compressed: bool = False
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The files it is a piece of."""
+        return (self.name,)
+
+    @property
+    def source(self) -> pl.Expr:
+        """The file's name."""
+        return pl.lit(self.name)
+
+    @property
     def position(self) -> pl.Expr:
         """Where a line is: the driver knows how many lie before this split and turns this into the file's line."""
         return pl.format("{}:{}", pl.lit(self.index), pl.col(LINE))
+
+    @property
+    def record(self) -> pl.Expr:
+        """A record's place in the file; only where the split is the whole of it."""
+        return pl.format("{}:{}", pl.lit(self.name), pl.col(LINE) + 1)
 
     def batches(self, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
         """See `read_split`."""
@@ -93,44 +108,17 @@ def file_format(path: Path) -> tuple[Format, bool] | None:
     return (known, compressed) if known and not (compressed and known == "parquet") else None
 
 
-def file_splits(files: Sequence[Path], *, parallelism: int, whole: bool = False) -> list[FileSplit]:
-    """Cut files into splits, enough for `parallelism` tasks to end at about the same time.
-
-    Args:
-        files: the files, in landing order.
-        parallelism: how many tasks run at once.
-        whole: one split a file, so that a record's place in its split is its place in the file.
+def whole_file(path: Path) -> FileSplit:
+    """A landing file in one piece.
 
     Raises:
-        SourceError: a file is gone or not of the format its name says.
+        SourceError: it is gone or of no known format.
     """
-    total = sum(path.stat().st_size for path in files)
-    low, high = _SPLIT_BYTES
-    size = max(1, total) if whole else min(high, max(low, total // (2 * parallelism) + 1))
-    splits: list[FileSplit] = []
-    for path in files:
-        known = file_format(path)
-        if known is None:
-            raise SourceError(f"{path.name}: not a format of landing files; use .jsonl, .csv or .parquet")
-        kind, compressed = known
-        for start, end in _ranges(path, kind, compressed, size):
-            splits.append(FileSplit(len(splits), str(path), path.name, kind, start, end, compressed))
-    return splits
-
-
-def _ranges(path: Path, kind: Format, compressed: bool, size: int) -> list[tuple[int, int]]:
-    length = path.stat().st_size
-    if kind == "parquet":
-        try:
-            metadata = pq.read_metadata(path)
-        except (pa.ArrowException, OSError):
-            raise SourceError(f"{path.name}: not a readable Parquet file; write it again") from None
-        groups = metadata.num_row_groups
-        step = max(1, groups * size // max(1, length))
-        return [(first, min(groups, first + step)) for first in range(0, groups, step)]
-    if kind == "csv" or compressed:
-        return [(0, length)] if length else []
-    return [(start, min(length, start + size)) for start in range(0, length, size)]
+    known = file_format(path)
+    if known is None:
+        raise SourceError(f"{path.name}: not a format of landing files; use .jsonl, .csv or .parquet")
+    with readable(path.name):
+        return FileSplit(0, str(path), path.name, known[0], 0, path.stat().st_size, known[1])
 
 
 def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
@@ -145,54 +133,78 @@ def read_split(split: FileSplit, types: Mapping[str, SourceType], required: Sequ
         SourceError: the file as a whole is unreadable, or a CSV or Parquet column has an impossible type.
     """
     line = 0
+    for raw in read_raw(split, types, required):
+        yield batch_of(moved(raw, line), types, required)
+        line += raw.lines
+
+
+def read_raw(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Raw]:
+    """What `read_split` makes its batches of; the lines of each count from 0."""
     readers: Mapping[Format, Callable[[FileSplit, Mapping[str, SourceType]], Iterator[Raw]]] = {
         "jsonl": _read_jsonl,
         "csv": partial(_read_csv, required=required),
         "parquet": _read_parquet,
     }
-    reader = readers[split.format]
-    with _readable(split):
-        for raw in reader(split, types):
-            rows, mistyped = convert(raw.rows, types, required)
-            rejects = pl.concat([raw.rejects, mistyped]) if mistyped.height else raw.rejects
-            yield Batch(
-                rows.with_columns(pl.col(LINE) + line),
-                rejects.with_columns(pl.col(LINE) + line),
-                raw.records,
-                raw.unknown,
-                raw.blank,
-            )
-            line += raw.lines
+    with readable(split.name):
+        yield from readers[split.format](split, types)
+
+
+def batch_of(raw: Raw, types: Mapping[str, SourceType], required: Sequence[str]) -> Batch:
+    """A chunk as a batch: texts converted to the declared types."""
+    rows, mistyped = convert(raw.rows, types, required)
+    rejects = pl.concat([raw.rejects, mistyped]) if mistyped.height else raw.rejects
+    return Batch(rows, rejects, raw.records, raw.unknown, raw.blank)
+
+
+def moved(raw: Raw, line: int) -> Raw:
+    """The chunk, its first line being the given one."""
+    if not line:
+        return raw
+    there = pl.col(LINE) + line
+    return raw._replace(rows=raw.rows.with_columns(there), rejects=raw.rejects.with_columns(there))
+
+
+def batch_rows(columns: int) -> int:
+    """Most rows of a batch of so many columns."""
+    return max(1, min(_BATCH_ROWS, _BATCH_CELLS // max(1, columns)))
 
 
 @contextmanager
-def _readable(split: FileSplit) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turn what reading a damaged file raises into an error that names the file."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowException, OSError) as error:
-        raise SourceError(f"{split.source}: cannot be read ({type(error).__name__}); land it again, whole") from None
+    except CsvError as error:
+        raise SourceError(f"{name}, {error}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException, OSError) as error:
+        raise SourceError(f"{name}: cannot be read ({type(error).__name__}); land it again, whole") from None
 
 
 def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[Raw]:
-    return (parse_lines(chunk, types) for chunk in _chunks(split))
+    return (parse_piece(piece, types) for piece in json_pieces(split, batch_rows(len(types))))
 
 
-def _chunks(split: FileSplit) -> Iterator[bytes]:
-    """Whole lines of the split, some megabytes at a time: the lines that begin in [start, end)."""
+def parse_piece(piece: Piece, types: Mapping[str, SourceType]) -> Raw:
+    """The records of a piece of JSON Lines; a line that is too long is one reject."""
+    return refused_line(piece, types) if piece.too_long else parse_lines(piece.text, types)
+
+
+def refused_line(piece: Piece, types: Mapping[str, SourceType]) -> Raw:
+    """The reject of a line that is too long, which holds its beginning."""
+    none = pl.DataFrame(schema={**dict.fromkeys(types, pl.String()), LINE: pl.Int64()})
+    return Raw(none, rejects_of([0], [_TOO_LONG], [None], [piece.text]), 1, 1)
+
+
+def json_pieces(split: FileSplit, lines: int) -> Iterator[Piece]:
+    """Whole lines of the split: those that begin in [start, end)."""
     with _open(split) as file:
-        left = split.end - split.start
+        if split.compressed:
+            yield from whole_lines(file, lines)
+            return
         if split.start:
             file.seek(split.start - 1)
-            left -= len(file.readline(MAX_LINE_BYTES)) - 1
-        while left > 0 or split.compressed:
-            block = file.read(CHUNK_BYTES if split.compressed else min(CHUNK_BYTES, left))
-            if not block:
-                return
-            rest = b"" if block.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
-            chunk = block + rest
-            left -= len(chunk)
-            yield chunk
+            skip_line(file, split.end - split.start + 1)
+        yield from whole_lines(file, lines, end=split.end)
 
 
 def _open(split: FileSplit) -> IO[bytes]:
@@ -201,96 +213,53 @@ def _open(split: FileSplit) -> IO[bytes]:
 
 def _read_csv(split: FileSplit, types: Mapping[str, SourceType], required: Sequence[str] = ()) -> Iterator[Raw]:
     with _open(split) as file:
-        header = file.readline(MAX_LINE_BYTES)
-        try:
-            first = header.decode("utf-8-sig").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise SourceError(f"{split.source}, line 1: not UTF-8; save the file as UTF-8") from None
-        delimiter = max(_DELIMITERS, key=first.count)
-        names = next(csv.reader([first], delimiter=delimiter), [])
-        if len(set(names)) != len(names):
-            raise SourceError(f"{split.source}, line 1: a column name occurs twice; rename one of them")
-        missing = [name for name in required if name not in names]
-        if missing:  # perhaps no header at all: then these are somebody's values, and must not be shown as names
-            raise SourceError(f"{split.source}, line 1: no header with the column `{missing[0]}`; add it")
-        for chunk in _csv_chunks(file):
-            yield _csv_chunk(chunk, names, delimiter, types)
-
-
-def _csv_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Whole records: a chunk ends at a line end outside quotes, so with an even number of quotes before it."""
-    pending = b""
-    while block := file.read(CHUNK_BYTES):
-        pending += block + (b"" if block.endswith(b"\n") else file.readline(MAX_LINE_BYTES))
-        if pending.count(b'"') % 2 == 0 or len(pending) > 4 * CHUNK_BYTES:
-            yield pending
-            pending = b""
-    if pending:
-        yield pending
-
-
-def _csv_chunk(chunk: bytes, names: list[str], delimiter: str, types: Mapping[str, SourceType]) -> Raw:
-    csv.field_size_limit(MAX_LINE_BYTES)
-    text = chunk.decode("utf-8", "surrogateescape")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    records: list[list[str]] = []
-    starts = [0]  # the line each record begins on: a quoted field may go over several
-    for record in reader:
-        records.append(record)
-        starts.append(reader.line_num)
-    faults = {
-        number: f"{len(record)} columns instead of {len(names)}"
-        for number, record in enumerate(records)
-        if len(record) != len(names)
-    }
-    if not _is_utf8(text):
-        faults |= {n: "not valid UTF-8" for n, record in enumerate(records) if not _is_utf8("".join(record))}
-    good = [(number, record) for number, record in enumerate(records) if number not in faults]
-    bad = [(number, records[number]) for number in sorted(faults)]
-    columns = list(zip(*(record for _, record in good), strict=True)) if good else [()] * len(names)
-    by_name = dict(zip(names, columns, strict=True))
-    frame = pl.DataFrame(
-        {name: pl.Series(values=by_name.get(name, [None] * len(good)), dtype=pl.String) for name in types}
-    ).with_columns(pl.all().replace("", None))
-    rejects = rejects_of(
-        [starts[number] for number, _ in bad],
-        [faults[number] for number, _ in bad],
-        [None] * len(bad),
-        [delimiter.join(record).encode("utf-8", "surrogateescape") for _, record in bad],
-    )
-    lines = pl.Series(LINE, [starts[number] for number, _ in good], dtype=pl.Int64)
-    unknown = frozenset(set(names) - set(types))
-    return Raw(frame.with_columns(lines), rejects, len(records), starts[-1], unknown)
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether text that was decoded with `surrogateescape` was valid."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        yield from read_csv(file, types, required, batch_rows)
 
 
 def _read_parquet(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[Raw]:
-    file = pq.ParquetFile(split.path)
-    names = file.schema_arrow.names
-    unknown = frozenset(set(names) - set(types))
-    groups = list(range(split.start, split.end))
-    wanted = [name for name in types if name in names]
-    if not wanted:
-        raise SourceError(f"{split.source}: has no column that the policy names; correct one of them")
-    for arrow in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=wanted):
-        frame = pl.from_arrow(arrow)
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
-        columns = [
-            _parquet_column(split, frame[name], kind)
-            if name in wanted
-            else pl.Series(name, [None] * frame.height, dtype=pl.String)
-            for name, kind in types.items()
-        ]
-        rows = pl.DataFrame(columns).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64))
-        yield Raw(rows, empty_rejects(), frame.height, frame.height, unknown)
+    # With a buffer, columns are read page by page, not row group by row group, which may be the whole file.
+    with pq.ParquetFile(split.path, buffer_size=_PARQUET_BUFFER) as file:
+        names = file.schema_arrow.names
+        wanted = [name for name in types if name in names]
+        if not wanted:
+            raise SourceError(f"{split.name}: has no column that the policy names; correct one of them")
+        groups = list(range(split.start, min(split.end, file.metadata.num_row_groups)))
+        rows = min(_parquet_rows(file.metadata, groups), batch_rows(len(types)))
+        unknown = frozenset(set(names) - set(types))
+        for arrow in file.iter_batches(batch_size=rows, row_groups=groups, columns=wanted):
+            frame = pl.from_arrow(arrow)
+            assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
+            columns = [
+                _parquet_column(split, frame[name], kind)
+                if name in wanted
+                else pl.Series(name, [None] * frame.height, dtype=pl.String)
+                for name, kind in types.items()
+            ]
+            typed = pl.DataFrame(columns).with_row_index(LINE).with_columns(pl.col(LINE).cast(pl.Int64))
+            yield _fitting(Raw(typed, empty_rejects(), frame.height, frame.height, unknown))
+
+
+def _parquet_rows(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
+    """How many rows to read at a time, so that they are not too many bytes."""
+    sizes = [(metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows) for group in groups]
+    widest = max((size // max(1, rows) for size, rows in sizes), default=0)
+    return max(1, min(_PARQUET_ROWS, _PARQUET_BYTES // max(1, widest)))
+
+
+def _fitting(raw: Raw) -> Raw:
+    """Rows whose texts are together longer than a line may be are rejects, as they are in other formats."""
+    if raw.rows.estimated_size() <= MAX_LINE_BYTES:
+        return raw
+    size = pl.sum_horizontal(cs.string().str.len_bytes())
+    long = raw.rows.select(size > MAX_LINE_BYTES).to_series() if raw.rows.select(cs.string()).width else None
+    if long is None or not long.any():
+        return raw
+    bad = raw.rows.filter(long)
+    head = pl.struct(cs.string().str.slice(0, 256)).struct.json_encode().cast(pl.Binary)
+    rejects = rejects_of(
+        bad[LINE].to_list(), [_TOO_LONG] * bad.height, [None] * bad.height, bad.select(head).to_series().to_list()
+    )
+    return raw._replace(rows=raw.rows.filter(~long), rejects=rejects)
 
 
 def _parquet_column(split: FileSplit, values: pl.Series, kind: SourceType) -> pl.Series:
@@ -308,9 +277,7 @@ def _parquet_column(split: FileSplit, values: pl.Series, kind: SourceType) -> pl
         return values.cast(TYPES[kind])
     if found == TYPES[kind]:
         return values
-    raise SourceError(
-        f"{split.source}: column {values.name} is {found} and the policy says {kind}; correct one of them"
-    )
+    raise SourceError(f"{split.name}: column {values.name} is {found} and the policy says {kind}; correct one of them")
 
 
 def days_in_file(path: Path, field: str) -> set[date]:
@@ -320,10 +287,9 @@ def days_in_file(path: Path, field: str) -> set[date]:
         SourceError: the file is unreadable as a whole.
     """
     days: set[date] = set()
-    for split in file_splits([path], parallelism=1):
-        with _readable(split):
-            for values in _timestamps(split, field):
-                days.update(values.dt.date().drop_nulls().unique())
+    with readable(path.name):
+        for values in _timestamps(whole_file(path), field):
+            days.update(values.dt.date().drop_nulls().unique())
     return days
 
 
@@ -332,9 +298,11 @@ def _timestamps(split: FileSplit, field: str) -> Iterator[pl.Series]:
     if split.format != "jsonl":
         yield from (batch.rows[field] for batch in read_split(split, types, ()))
         return
-    for chunk in _chunks(split):
+    for piece in json_pieces(split, batch_rows(1)):
+        if piece.too_long:
+            continue
         try:
-            values = pl.read_ndjson(io.BytesIO(chunk), schema={field: pl.String()})[field]
+            values = pl.read_ndjson(io.BytesIO(piece.text), schema={field: pl.String()})[field]
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            values = parse_each_line(chunk, types).rows[field]
+            values = parse_each_line(piece.text, types).rows[field]
         yield parse_timestamps(values)

@@ -61,14 +61,19 @@ class TopicSplit:
     schema_version: str
 
     @property
-    def source(self) -> str:
+    def source(self) -> pl.Expr:
         """Topic and partition as reported."""
-        return f"{self.range.topic}[{self.range.partition}]"
+        return pl.lit(f"{self.range.topic}[{self.range.partition}]")
 
     @property
     def position(self) -> pl.Expr:
         """A record's offset."""
         return (pl.col(LINE) + self.range.start).cast(pl.String)
+
+    @property
+    def record(self) -> pl.Expr:
+        """Topic, partition and offset."""
+        return pl.format("{}:{}", self.source, self.position)
 
     def batches(self, types: Mapping[str, SourceType], required: Sequence[str]) -> Iterator[Batch]:
         """The records in the declared types; their `landing_line` counts from the range's start.

@@ -1,19 +1,27 @@
-"""A table of a zone as a source: ranges of physical blocks, read by ADBC as Arrow batches."""
+"""Tables of a zone as a source: ranges of physical blocks, read by ADBC as Arrow batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from math import ceil
 
+import polars as pl
 import pyarrow as pa
 from psycopg import Connection
 
 from privacy_platform.policy.tables import ColumnType, Partition, Table
 from privacy_platform.warehouse.connection import Role, adbc, connect
+from privacy_platform.warehouse.frequency import heaviest_share
 from privacy_platform.warehouse.tables import partition_name
 
 _BLOCK = 8192
 _SPLIT_BYTES = 2**30
+_LEAST_BLOCKS = 1024
+# The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 300,000 of them.
+_SUBJECT_BYTES = 48 * 2**20
 _WORK_MEMORY = "128MB"
+# Of what ADBC hands over at once: enough rows that what every kernel costs by itself does not count.
+_BATCH_BYTES = 48 * 2**20
 SPARK_TYPES = {
     ColumnType.TEXT: "string",
     ColumnType.BIGINT: "long",
@@ -26,10 +34,9 @@ SPARK_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class ZoneSplit:
-    """Blocks [first, end) of a partition's table."""
+class Blocks:
+    """Blocks [first, end) of a relation."""
 
-    index: int
     schema: str
     relation: str
     first: int
@@ -41,31 +48,107 @@ class ZoneSplit:
         return f"r.ctid >= '({self.first},0)'::tid AND r.ctid < '({self.end},0)'::tid"
 
 
+@dataclass(frozen=True, slots=True)
+class ZoneSplit:
+    """The rows of some blocks; of the data subjects of one share only, if `token` names the column they are told by."""
+
+    index: int
+    blocks: tuple[Blocks, ...]
+    token: str | None = None
+    share: int = 0
+    shares: int = 1
+
+    def rows(self, columns: Sequence[str]) -> str:
+        """The query of the given columns."""
+        names = ", ".join(f'r."{name}"' for name in columns)
+        condition = self.of_share(f'r."{self.token}"')
+        return " UNION ALL ".join(
+            f'SELECT {names} FROM "{piece.schema}"."{piece.relation}" r WHERE {piece.where} AND {condition}'
+            for piece in self.blocks
+        )
+
+    def of_share(self, token: str) -> str:
+        """The condition that a token (an SQL expression) is of a subject of the split's share."""
+        if self.shares == 1:
+            return "true"
+        # A hash and not the token itself: nothing is known of how tokens are written, or spread.
+        return f"(hashtext({token}) & 2147483647) % {self.shares} = {self.share}"
+
+
 def zone_splits(
     connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
 ) -> list[ZoneSplit]:
     """Splits of the given partitions, see `relation_splits`."""
-    return relation_splits(
-        connection, table.zone, [partition_name(table, partition) for partition in partitions], parallelism=parallelism
-    )
+    names = [partition_name(table, partition) for partition in partitions]
+    return relation_splits(connection, table.zone, names, parallelism=parallelism)
 
 
 def relation_splits(connection: Connection, schema: str, names: Sequence[str], *, parallelism: int) -> list[ZoneSplit]:
     """Splits of the given relations: one task a processor, as each hashes the tables it joins; more when large."""
-    relations = []
-    for name in names:
-        row = connection.execute("SELECT pg_relation_size(to_regclass(%s))", [f'"{schema}"."{name}"']).fetchone()
-        relations.append((name, (row[0] if row and row[0] else 0) // _BLOCK))
+    relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    size = max(1024, min(_SPLIT_BYTES // _BLOCK, -(-blocks // parallelism)))
-    splits: list[ZoneSplit] = []
-    for name, count in relations:
-        pieces = max(1, round(count / size)) if count else 0
-        for piece in range(pieces):
-            first, end = count * piece // pieces, count * (piece + 1) // pieces
-            # The last range is open: a table cannot grow under a reader of a released partition, but be safe.
-            splits.append(ZoneSplit(len(splits), schema, name, first, end if piece + 1 < pieces else 2**31 - 1))
-    return splits
+    pieces = _pieces(blocks, max(1, parallelism, -(-blocks * _BLOCK // _SPLIT_BYTES)))
+    return [ZoneSplit(index, ranges) for index, ranges in enumerate(_cut(schema, relations, pieces))]
+
+
+def subject_splits(
+    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int
+) -> list[ZoneSplit]:
+    """Splits of the given relations by data subject, for tasks that must know something of each subject.
+
+    A subject is looked up once in a split and not once a record, and there are no more of them in a split than a task
+    can keep in memory. Every share reads all blocks, which costs little beside what it does with its own records.
+
+    Args:
+        connection: as the pipeline role.
+        schema: the relations' schema.
+        names: the relations.
+        token: their column with the subject's token.
+        parallelism: how many tasks run at once.
+    """
+    relations = _relations(connection, schema, names)
+    blocks = sum(count for _, count in relations)
+    [(_, vault)] = _relations(connection, "vault", ["subjects"])
+    shares = max(1, -(-min(vault, blocks) * _BLOCK // _SUBJECT_BYTES))
+    # One subject's records are all in one share, which is cut until they are no more in a task than one's part of all.
+    heavy = ceil(heaviest_share(connection, schema, names, [token]) * parallelism)
+    pieces = _pieces(blocks, max(-(-parallelism // shares), -(-blocks * _BLOCK // (_SPLIT_BYTES * shares)), heavy))
+    cut = _cut(schema, relations, pieces)
+    pairs = [(ranges, share) for ranges in cut for share in range(shares)]
+    return [ZoneSplit(index, ranges, token, share, shares) for index, (ranges, share) in enumerate(pairs)]
+
+
+def _relations(connection: Connection, schema: str, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Name and number of blocks of each relation."""
+    rows = connection.execute(
+        "SELECT name, coalesce(pg_relation_size(to_regclass(format('%%I.%%I', %s::text, name))), 0) / %s "
+        "FROM unnest(%s::text[]) WITH ORDINALITY AS n(name, place) ORDER BY place",
+        [schema, _BLOCK, list(names)],
+    ).fetchall()
+    return [(str(name), int(blocks)) for name, blocks in rows]
+
+
+def _pieces(blocks: int, wanted: int) -> int:
+    """How many pieces to cut blocks into: as many as wanted, but none so small that beginning it costs the most."""
+    return max(1, min(wanted, -(-blocks // _LEAST_BLOCKS)))
+
+
+def _cut(schema: str, relations: Sequence[tuple[str, int]], pieces: int) -> list[tuple[Blocks, ...]]:
+    """The blocks of all relations, one after the other, in pieces of equal size; none where there is no block."""
+    total = sum(blocks for _, blocks in relations)
+    cut = []
+    for piece in range(pieces):
+        first, end = total * piece // pieces, total * (piece + 1) // pieces
+        ranges, begin = [], 0
+        for name, blocks in relations:
+            low, high = max(first - begin, 0), min(end - begin, blocks)
+            if low < high:
+                # The last range is open: a table cannot grow under a reader of a released partition, but be safe.
+                ranges.append(Blocks(schema, name, low, high if high < blocks else 2**31 - 1))
+            begin += blocks
+        if ranges:
+            cut.append(tuple(ranges))
+    return cut
 
 
 @contextmanager
@@ -97,11 +180,19 @@ def read_query(query: str, *, seen: str | None = None) -> Iterator[pa.RecordBatc
             cursor.execute(statement)
         # The vault of a million subjects is hashed in memory for a join; spilled, the raw rows would be written again.
         cursor.execute(f"SET work_mem = '{_WORK_MEMORY}'")
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(query)
         yield from cursor.fetch_record_batch()
 
 
+def read_frames(query: str) -> Iterator[pl.DataFrame]:
+    """`read_query` in frames."""
+    for batch in read_query(query):
+        frame = pl.from_arrow(batch)
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a record batch gives a frame
+        yield frame
+
+
 def read_columns(split: ZoneSplit, columns: Sequence[str], *, seen: str | None = None) -> Iterator[pa.RecordBatch]:
     """The given columns of a split; `seen` as in `read_query`."""
-    names = ", ".join(f'r."{name}"' for name in columns)
-    return read_query(f'SELECT {names} FROM "{split.schema}"."{split.relation}" r WHERE {split.where}', seen=seen)
+    return read_query(split.rows(columns), seen=seen)

@@ -116,9 +116,13 @@ def brute_force(minimum: int) -> pl.DataFrame:
     )
 
 
-@pytest.mark.parametrize("minimum", [2, 6])
-def test_figures_are_those_of_a_brute_force_computation(ready: World, minimum: int) -> None:
-    name = f"visits_min_{minimum}"
+@pytest.mark.parametrize(("minimum", "processors"), [(2, 2), (6, 2), (2, 1000)])
+def test_figures_are_those_of_a_brute_force_computation(
+    ready: World, minimum: int, processors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where any session has more rows than a processor's share of all, as it has with so many processors."""
+    monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+    name = f"visits_min_{minimum}_{processors}"
     report = ready.aggregate(policy(name, minimum_group_size=minimum), CALLS, MEMBERS)
     expected, everything = brute_force(minimum), brute_force(0)
     found = frame(f"analytics.{name}")

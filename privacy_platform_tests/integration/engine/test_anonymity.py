@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import psycopg
 import pytest
-from pyspark import SparkFiles
 
 from privacy_platform import settings
 from privacy_platform.engine.gate import GateError, ReleaseReport
+from privacy_platform.engine.session import spark_config
 from privacy_platform.policy.anonymity import Anonymization, anonymize
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.warehouse.connection import Role, connect
@@ -110,7 +110,7 @@ def k_of(table: pl.DataFrame, columns: list[str]) -> int:
 
 def spills() -> list[Path]:
     """What tasks have left for later ones, in the session's scratch folder."""
-    return list(Path(SparkFiles.getRootDirectory()).glob("spill-*"))
+    return list(Path(spark_config()["spark.local.dir"]).glob("*/spill-*"))
 
 
 QIS = ["age", "job", "joined"]

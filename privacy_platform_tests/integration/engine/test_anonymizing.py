@@ -22,7 +22,8 @@ from privacy_platform.engine import gate, release_raw
 from privacy_platform.engine.anonymize import AnonymizeTask, output_rules
 from privacy_platform.engine.gate import GateError, WarehouseError, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError, check_names
-from privacy_platform.engine.sources.zone import zone_splits
+from privacy_platform.engine.sources import zone
+from privacy_platform.engine.sources.zone import subject_splits, zone_splits
 from privacy_platform.engine.stage import TaskRefusedError
 from privacy_platform.engine.standing import anonymized_again
 from privacy_platform.policy.compile import anonymized_table, raw_table
@@ -36,6 +37,8 @@ from privacy_platform.warehouse.tables import (
     TableMismatchError,
     expected_shape,
     must_be_remade,
+    partition_name,
+    partitions,
     standing_shape,
 )
 from privacy_platform_tests.integration.engine.support import (
@@ -341,6 +344,35 @@ def test_events_of_people_not_yet_anonymized_are_counted_as_waiting(world: World
     world.anonymize(people)
     report = world.anonymize(visits, people, selected=days(3))
     assert figures(report, *wanted) == {"read": 6, "staged": 6, "waiting": 0, "suppressed": 0}
+
+
+def test_shares_of_the_subjects_together_are_all_of_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    people, visits = people_policy("share_people"), visits_policy("share_visits", "share_people")
+    world.land(people, world.put("people_share.jsonl", [person(n) for n in range(400)]))
+    world.anonymize(people)
+    path = world.put("visits_share.jsonl", [visit(n, 1 + n % 3, id=f"person-{n % 400:05d}") for n in range(1000)])
+    world.land(visits, path, selected=days(3))
+    world.anonymize(visits, people, selected=days(3))
+    together = table("anonymized.anonymized_share_visits")
+    monkeypatch.setattr(zone, "_SUBJECT_BYTES", 8192)
+    monkeypatch.setattr(zone, "_SPLIT_BYTES", 65536)
+    monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
+    raw = raw_table(visits)
+    with connect(Role.PIPELINE) as connection:
+        names = [partition_name(raw, partition) for partition in partitions(connection, raw)]
+        splits = subject_splits(connection, raw.zone, names, visits.token_column, parallelism=2)
+    shares = {split.shares for split in splits}
+    assert min(shares) > 2
+    assert len(splits) >= max(shares)
+    report = world.anonymize(visits, people, selected=days(3))
+    wanted = {"read": 1000, "staged": 1000, "erased": 0, "quarantined": 0}
+    assert figures(report, *wanted) == wanted
+    in_shares = table("anonymized.anonymized_share_visits")
+
+    def comparable(rows: list[dict[str, Any]]) -> list[str]:
+        return sorted(repr({k: v for k, v in row.items() if k != "anonymized_at"}) for row in rows)
+
+    assert comparable(in_shares) == comparable(together)
 
 
 def test_visits_of_unknown_and_of_suppressed_people(world: World) -> None:

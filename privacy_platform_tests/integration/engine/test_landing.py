@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from psycopg import Connection
 
 from privacy_platform.engine.gate import GateError
-from privacy_platform.engine.land import QUARANTINE_DATASET, sealing_keys
+from privacy_platform.engine.land import MAX_KEY_BYTES, MAX_REJECTS, QUARANTINE_DATASET, sealing_keys
 from privacy_platform.engine.release_raw import NothingLandedError
 from privacy_platform.engine.stage import TaskRefusedError
 from privacy_platform.policy.model import DatasetPolicy
@@ -165,11 +166,76 @@ def test_blank_lines_and_line_ends_in_quotes_move_no_position(world: World) -> N
 
 
 def test_lines_are_counted_over_the_splits_of_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("privacy_platform.engine.sources.files._SPLIT_BYTES", (1000, 1500))
+    monkeypatch.setattr("privacy_platform.engine.sources.splits._SPLIT_BYTES", (1000, 1500))
     rows: list[dict[str, object] | bytes] = [person(n) if n % 10 else b"?" for n in range(60)]
     report = world.land(people_policy("land_split"), world.put("people_split.jsonl", rows))
     assert figures(report, "read", "new", "quarantined") == {"read": 60, "new": 54, "quarantined": 6}
     assert [int(position) for _, position, _ in quarantined("land_split")] == [1, 11, 21, 31, 41, 51]
+
+
+def test_many_small_files_are_landed_together_and_their_bad_lines_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("privacy_platform.engine.sources.splits._FILE_BYTES", 10)
+    files = []
+    for number in range(30):
+        rows: list[dict[str, object] | bytes] = [
+            person(3 * number),
+            person(3 * number + 1),
+            b"?",
+            person(3 * number + 2),
+        ]
+        files.append(world.put(f"people_small_{number:02d}.jsonl", rows[2:] if number % 3 else rows))
+    files.append(world.put("people_small_last.csv", [b"id,email", b"person-99999,given@example.org", b"x"]))
+    report = world.land(people_policy("land_small", quarantine_limit=1), *files)
+    assert figures(report, "read", "new", "quarantined") == {"read": 82, "new": 51, "quarantined": 31}
+    places = [(source, position) for source, position, _ in quarantined("land_small")]
+    assert sorted(places) == sorted(
+        [(f"people_small_{n:02d}.jsonl", "1" if n % 3 else "3") for n in range(30)] + [("people_small_last.csv", "3")]
+    )
+    # What a file holds is replaced when it is read again, in a group or not.
+    again = world.land(people_policy("land_small", quarantine_limit=1), files[0])
+    assert figures(again, "read", "quarantined") == {"read": 4, "quarantined": 1}
+    assert len(quarantined("land_small")) == 31
+
+
+def test_a_line_too_long_is_quarantined_with_its_beginning_and_the_rest_lands(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("privacy_platform.engine.sources.splits._SPLIT_BYTES", (2**20, 2**20))
+    long = b'{"id":"' + b"z" * (17 * 2**20) + b'"}'
+    report = world.land(people_policy("land_long"), world.put("people_long.jsonl", [person(1), long, person(2), b"?"]))
+    assert figures(report, "read", "new", "quarantined") == {"read": 4, "new": 2, "quarantined": 2}
+    found = quarantined("land_long")
+    assert [position for _, position, _ in found] == ["2", "4"]
+    assert found[0][2] == "longer than 16777216 bytes; only its beginning is kept here"
+    ((size,),) = query("SELECT max(octet_length(sealed)) FROM raw.quarantine WHERE dataset = 'land_long'")
+    assert 100_000 < size < 200_000
+
+
+def test_a_key_that_no_index_takes_is_quarantined_and_one_as_long_as_it_may_be_lands(world: World) -> None:
+    policy = visits_policy("land_keys", "land_keys_people")
+    rows = [visit(n, 5, days=1) for n in range(3)]
+    # Random, for what repeats is compressed in an index.
+    rows[1]["visit"], rows[2]["visit"] = (secrets.token_hex(size // 2) for size in (MAX_KEY_BYTES + 2, MAX_KEY_BYTES))
+    report = world.land(policy, world.put("visits_keys.jsonl", rows), selected=days(1))
+    assert figures(report, "read", "new", "quarantined") == {"read": 3, "new": 2, "quarantined": 1}
+    assert [row[1:] for row in quarantined("land_keys")] == [("2", f"visit: longer than {MAX_KEY_BYTES} bytes")]
+
+
+def test_a_file_that_is_mostly_no_data_is_given_up_and_named(world: World) -> None:
+    path = world.put("people_bomb.jsonl.gz", [])
+    path.write_bytes(gzip.compress(json.dumps(person(1)).encode() + b"\n" + b"{}\n" * (MAX_REJECTS + 50_000)))
+    with pytest.raises(TaskRefusedError, match=r"people_bomb\.jsonl\.gz: 1\d{5} of 1\d{5} records do not fit .* raise"):
+        world.land(people_policy("land_bomb"), path)
+    assert staging_is_empty()
+
+
+def test_a_source_whose_columns_are_values_names_a_few_of_them(world: World) -> None:
+    rows = [person(n) | {f"column_of_{'abcdefghij'[n % 10]}{'abcdefghij'[n // 10]}": 1} for n in range(100)]
+    with pytest.raises(GateError, match="and 90 columns more") as caught:
+        world.land(people_policy("land_names"), world.put("people_names.jsonl", rows))
+    assert len(str(caught.value)) < 2500
 
 
 @pytest.mark.parametrize(

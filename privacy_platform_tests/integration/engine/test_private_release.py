@@ -1,13 +1,17 @@
 """Private aggregates on real tables: bounded contributions, thresholds, standing periods, and the budget."""
 
-from typing import Any
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
+from privacy_platform.engine import thinning
 from privacy_platform.engine.bounding import COMPLETE, bounded
 from privacy_platform.engine.release_aggregate import release_aggregate
-from privacy_platform.engine.zone_frames import used_columns, zone_frame
+from privacy_platform.engine.zone_frames import is_heavy, used_columns, zone_frame
 from privacy_platform.governance.budget import BudgetSpentError
 from privacy_platform.policy.compile import anonymized_table
 from privacy_platform.policy.figures import figures
@@ -15,7 +19,8 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
 from privacy_platform.policy.private import PEOPLE, plan_of
 from privacy_platform.warehouse.connection import Role, connect
-from privacy_platform.warehouse.tables import partitions
+from privacy_platform.warehouse.frequency import heaviest_share
+from privacy_platform.warehouse.tables import partition_name, partitions
 from privacy_platform_tests.integration.engine.support import (
     START,
     World,
@@ -29,6 +34,9 @@ from privacy_platform_tests.integration.engine.support import (
     visit,
     visits_policy,
 )
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 BUDGET = {unit: {"epsilon": 100, "delta": 1e-3} for unit in ("user", "user_day")}
 MEMBERS = people_policy("dp_people", privacy_budget=BUDGET)
@@ -212,6 +220,83 @@ def test_a_run_again_picks_the_same_rows_and_shuffles_the_rows_once(ready: World
     by_person = [line for line in exchanges if "hashpartitioning(token" in line]
     # The rows, the people who are joined, and then no more than the sums of groups.
     assert (len(exchanges), len(by_person)) == (3, 2)
+
+
+def random_visits(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Visits of few people, one of whom made half of them, with values missing and rows alike; and their regions."""
+    draw = random.Random(seed)
+    sessions = ["s1", "s2", "s3", None]
+    rows = [
+        {
+            "token": draw.choice(["hog", draw.choice("abcdef")]),
+            "at": None
+            if draw.random() < 0.05
+            else datetime(2024, 3, draw.randint(1, 3), draw.randint(0, 23), tzinfo=UTC),
+            "page": draw.choice(["home", "cart", "elsewhere", None]),
+            "session_hash": draw.choice(sessions),
+            "price": None if draw.random() < 0.1 else draw.randint(0, 20) / 2,
+            "items": draw.randint(0, 3),
+        }
+        for _ in range(400)
+    ]
+    regions = [{"token": token, "region": draw.choice(["West", "South"])} for token in ["hog", *"abcde"]]
+    return pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")}), pl.DataFrame(regions)
+
+
+REGION = {"day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
+          "region": {"column": "region", "required": True, "comment": "c"}}  # fmt: skip
+
+
+PAGES = {"page": ["home", "cart", "help"]}
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+@pytest.mark.parametrize(
+    ("privacy", "changes"),
+    [
+        ({"rows_per_group": 2, "groups_per_unit": 2}, {}),
+        ({"rows_per_group": 1}, {"derive": {}, "measures": {"visits": {"kind": "count", "comment": "c"}}}),
+        ({"rows_per_group": 3, "groups_per_unit": 4, "rows_per_unit": 5, "unit": "user", "keys": PAGES}, {}),
+        ({"rows_per_group": 2, "keys": {"day": "landed"}}, {"dimensions": REGION}),
+    ],
+)  # fmt: skip
+def test_thinned_out_before_bounding_the_answers_are_the_same(
+    spark: "SparkSession", privacy: dict[str, Any], changes: dict[str, Any], parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thinning, "_PARTS", parts)
+    cut = policy("dp_thin", privacy | ({"measures": {}} if "measures" in changes else {}), **changes)
+    visits, regions = (spark.createDataFrame(frame.to_arrow()) for frame in random_visits(parts))
+    found = [
+        pl.DataFrame(bounded(cut, visits, regions, heavy=heavy).toArrow()).sort(list(cut.dimensions), nulls_last=True)
+        for heavy in (False, True)
+    ]
+    assert found[0].height > 3
+    assert found[0]["_rows"].sum() < found[0]["_all_rows"].sum()
+    assert_frame_equal(found[1].select(found[0].columns), found[0])
+
+
+def test_who_has_more_than_a_processors_share_is_noticed_and_changes_no_figure(
+    ready: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits = anonymized_table(CALLS)
+    with connect(Role.PIPELINE) as connection:
+        chosen = partitions(connection, visits)
+        names = [partition_name(visits, partition) for partition in chosen]
+        share = heaviest_share(connection, "anonymized", names, ["token"])
+        assert 600 / 2100 < share < 650 / 2100
+        assert heaviest_share(connection, "anonymized", names, ["visit"]) == 0
+        assert heaviest_share(connection, "anonymized", ["no_such_table"], ["token"]) == 0
+        noticed = []
+        for processors in (2, 4):
+            monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+            noticed.append(is_heavy(connection, visits, chosen, ["token"]))
+    assert noticed == [False, True]
+    reports = []
+    for processors in (2, 4):
+        monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+        reports.append(ready.aggregate(policy(f"dp_heavy_{processors}"), CALLS, MEMBERS))
+    assert reports[0].statistics == reports[1].statistics
+    assert reports[0].statistics["rows_cut_off"] > 500
 
 
 def test_a_release_stands_until_its_data_change_and_costs_once(ready: World) -> None:

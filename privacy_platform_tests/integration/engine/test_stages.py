@@ -18,7 +18,7 @@ from privacy_platform.engine import anonymize, land
 from privacy_platform.engine.anonymize import AnonymizeTask
 from privacy_platform.engine.gate import releasing
 from privacy_platform.engine.land import LandTask
-from privacy_platform.engine.sources.files import file_splits
+from privacy_platform.engine.sources.splits import file_splits
 from privacy_platform.engine.sources.zone import zone_splits
 from privacy_platform.engine.stage import CopyOnce, StageError, Statistics, TaskRefusedError, run_stage
 from privacy_platform.errors import PrivacyPlatformError

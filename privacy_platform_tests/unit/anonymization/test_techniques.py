@@ -574,9 +574,8 @@ def test_scrub_own_number_however_it_is_grouped(text, scrubbed):
         own_values.scrub_own(pl.col("t"), {"own": pl.col("v")})
     )
     assert kept.to_series().to_list() == [scrubbed]
-    assert own_values.number_candidates(pl.Series([text]), pl.Series(["+1-619-555-7003 x12"])).to_list() == [
-        text != scrubbed or "6195557003" in text
-    ]
+    if text != scrubbed:
+        assert own_values.Texts(pl.Series([text])).may_hold(pl.Series(["+1-619-555-7003 x12"])).to_list() == [True]
 
 
 def test_scrub_own_name_written_with_combining_marks():

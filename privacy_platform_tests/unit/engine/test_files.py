@@ -16,16 +16,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from privacy_platform.engine.sources import files
+from privacy_platform.engine.sources import lines as whole_lines
+from privacy_platform.engine.sources import splits as cutting
 from privacy_platform.engine.sources.batch import LINE, parse_timestamps
 from privacy_platform.engine.sources.files import (
     FileSplit,
     SourceError,
     file_format,
-    file_splits,
     landing_files,
     read_split,
 )
+from privacy_platform.engine.sources.splits import file_splits
 from privacy_platform.policy.model import SourceType
 
 TYPES = {
@@ -118,7 +119,7 @@ def test_blank_lines_are_counted_and_no_records(tmp_path: Path) -> None:
 
 
 def test_chunks_inside_a_split_count_lines_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(whole_lines, "CHUNK_BYTES", 50)
     records = [{"id": f"é{n}"} if n % 7 else {"id": None} for n in range(100)]
     for name, content in (("a.jsonl", jsonl(*records)), ("a.jsonl.gz", gzip.compress(jsonl(*records)))):
         found = read(tmp_path / name, content, ["id"])
@@ -127,7 +128,7 @@ def test_chunks_inside_a_split_count_lines_on(tmp_path: Path, monkeypatch: pytes
 
 
 def test_files_are_cut_by_size_and_numbered_over_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_SPLIT_BYTES", (100, 200))
+    monkeypatch.setattr(cutting, "_SPLIT_BYTES", (100, 200))
     for name in ("b.jsonl", "a.jsonl"):
         (tmp_path / name).write_bytes(jsonl(*({"id": f"{name}{n}"} for n in range(40))))
     (tmp_path / "empty.jsonl").write_bytes(b"")
@@ -315,7 +316,7 @@ def test_csv_in_many_dialects(tmp_path: Path, delimiter: str, end: str, mark: st
 
 
 def test_a_quoted_field_may_hold_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "CHUNK_BYTES", 10)
+    monkeypatch.setattr(whole_lines, "CHUNK_BYTES", 10)
     path = tmp_path / "a.csv"
     path.write_bytes(b'id,count\n"a\nb\r\nc",1\n"d",2\nx\n"\n",3\ne,f\n')
     found = Read(file_splits([path], parallelism=2), line_each=False)
@@ -411,7 +412,7 @@ def test_parquet_gives_the_same_rows_as_json(tmp_path: Path) -> None:
 
 
 def test_parquet_is_cut_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_SPLIT_BYTES", (1, 500))
+    monkeypatch.setattr(cutting, "_SPLIT_BYTES", (1, 500))
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet(pl.DataFrame({"id": [f"{n}" for n in range(1000)]}), row_group_size=100))
     splits = file_splits([path], parallelism=2)

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from pyspark import SparkFiles
 
-from privacy_platform.engine.spill import Spill, remove, spilled
+from privacy_platform.engine.spill import FOLDERS_VARIABLE, Spill, remove, spilled
 
 ROWS = pl.DataFrame({"name": ["anna", None, "ünal"], "count": [1, 2, None]})
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(SparkFiles, "getRootDirectory", lambda: str(tmp_path))
+    monkeypatch.setenv(FOLDERS_VARIABLE, str(tmp_path))
     return tmp_path
 
 

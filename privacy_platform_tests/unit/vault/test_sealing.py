@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from privacy_platform.vault.sealing import SALT_BYTES, SealError, data_keys, new_salts, rekeyed, seal, unseal
+from privacy_platform.vault.sealing import SALT_BYTES, SealError, data_keys, key_heads, new_salts, rekeyed, seal, unseal
 
 SEALING_KEYS = {1: "11" * 32, 2: "22" * 32}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -63,8 +63,8 @@ def test_a_value_belongs_to_its_record_dataset_and_subject(record: str, other: s
 def test_a_value_under_an_earlier_key_is_told_from_an_altered_one(payload: str, data: st.DataObject) -> None:
     keys, others, record = keys_for([1]), keys_for([1]), texts(["r"])
     sealed = seal(texts([payload]), keys, record, dataset="d")
-    assert rekeyed(sealed, others).to_list() == [True]
-    assert rekeyed(sealed, keys).to_list() == [False]
+    assert rekeyed(sealed, key_heads(others)).to_list() == [True]
+    assert rekeyed(sealed, key_heads(keys)).to_list() == [False]
     (value,) = sealed
     flipped = bytearray(value)
     # All but the key check itself: it is what tells.
@@ -72,15 +72,15 @@ def test_a_value_under_an_earlier_key_is_told_from_an_altered_one(payload: str, 
     flipped[position] ^= 1 << data.draw(st.integers(0, 7))
     for broken in (bytes(flipped), value[: min(position, 32)]):
         altered = pl.Series([broken], dtype=pl.Binary)
-        assert rekeyed(altered, keys).to_list() == [False]
+        assert rekeyed(altered, key_heads(keys)).to_list() == [False]
         with pytest.raises(SealError, match="does not open"):
             unseal(altered, keys, record, dataset="d")
 
 
 def test_what_is_missing_was_not_sealed_under_another_key() -> None:
     none = pl.Series([None], dtype=pl.Binary)
-    assert rekeyed(none, keys_for([1])).to_list() == [False]
-    assert rekeyed(seal(texts(["x"]), keys_for([1]), texts(["r"]), dataset="d"), none).to_list() == [False]
+    assert rekeyed(none, key_heads(keys_for([1]))).to_list() == [False]
+    assert rekeyed(seal(texts(["x"]), keys_for([1]), texts(["r"]), dataset="d"), key_heads(none)).to_list() == [False]
 
 
 def test_one_bad_value_among_good_ones_fails_the_batch() -> None:

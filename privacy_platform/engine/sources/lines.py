@@ -1,0 +1,91 @@
+"""Whole lines of a file in pieces of bounded size, whatever the file holds.
+
+A piece has so many bytes and so many lines at the most; a line longer than the limit is cut out, and of it only the
+beginning is ever held. So a file without a single line end, a gzip file of a thousand times its size, or a million
+lines of two bytes each take no more memory than any other.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import IO, NamedTuple
+
+import numpy as np
+
+CHUNK_BYTES = 24 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
+KEPT_BYTES = 64 * 2**10
+_SKIP_BYTES = 2**20
+
+
+class Piece(NamedTuple):
+    """Whole lines, or (`too_long`) the beginning of a single one that is longer than the limit."""
+
+    text: bytes
+    too_long: bool = False
+
+
+def whole_lines(file: IO[bytes], lines: int, *, end: int | None = None) -> Iterator[Piece]:
+    """The lines that begin where the file stands or later, and before `end`.
+
+    Args:
+        file: the file, at the beginning of a line.
+        lines: most lines of a piece.
+        end: the position in front of which a line must begin; None for the end of the file.
+    """
+    at = file.tell() if end is not None else 0
+    while end is None or at < end:
+        block = file.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - at))
+        if not block:
+            return
+        rest = b"" if block.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
+        at += len(block) + len(rest)
+        whole = not rest or rest.endswith(b"\n") or len(rest) < MAX_LINE_BYTES
+        text = block + rest
+        last = len(text) if whole else text.rfind(b"\n") + 1
+        yield from _bounded(text[:last], lines)
+        if not whole:
+            yield Piece(text[last : last + KEPT_BYTES], too_long=True)
+            at += skip_line(file, None if end is None else end - at)
+
+
+def skip_line(file: IO[bytes], most: int | None = None) -> int:
+    """Pass over the rest of a line, or over `most` bytes of it; the number of bytes passed."""
+    passed = 0
+    while most is None or passed < most:
+        part = file.readline(_SKIP_BYTES)
+        passed += len(part)
+        if part.endswith(b"\n") or not part:
+            break
+    return passed
+
+
+def _bounded(text: bytes, lines: int) -> Iterator[Piece]:
+    """Whole lines in pieces of so many lines, those that are too long by themselves."""
+    begin = 0
+    for first, end in _too_long(text):
+        yield from _few(text[begin:first], lines)
+        yield Piece(text[first : min(end, first + KEPT_BYTES)], too_long=True)
+        begin = end
+    yield from _few(text[begin:] if begin else text, lines)
+
+
+def _too_long(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where the lines lie that are longer than the limit: such a line has no end in half the limit somewhere."""
+    half = max(1, MAX_LINE_BYTES // 2)
+    if all(text.find(b"\n", at, at + half) >= 0 for at in range(0, len(text) - half + 1, half)):
+        return
+    first = 0
+    while first < len(text):
+        end = text.find(b"\n", first) + 1 or len(text)
+        if end - first > MAX_LINE_BYTES:
+            yield first, end
+        first = end
+
+
+def _few(text: bytes, lines: int) -> Iterator[Piece]:
+    if text.count(b"\n") <= lines:
+        yield from [Piece(text)] if text else []
+        return
+    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))[lines - 1 :: lines] + 1
+    bounds = [0, *map(int, ends), len(text)]
+    yield from (Piece(text[begin:end]) for begin, end in pairwise(bounds) if begin < end)
