@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from privacy_platform.anonymization.dp.postprocess import Range
-from privacy_platform.engine.aggregate import chosen_value, condition, joined_rows, span_seconds
+from privacy_platform.engine.spark_columns import chosen_value, condition, joined_rows, span_seconds
 from privacy_platform.engine.thinning import WEIGHT, key_of, thinned, unit_of
 from privacy_platform.policy.model import AggregatePolicy, Measure
 from privacy_platform.policy.privacy import PrivacyPolicy

@@ -9,7 +9,7 @@ chooses by. All that bounding would choose is among them, so its result is the s
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from privacy_platform.engine.aggregate import dimension_value, with_span
+from privacy_platform.engine.spark_columns import dimension_value, with_span
 from privacy_platform.policy.compile import UNKNOWN
 from privacy_platform.policy.model import AggregatePolicy, Dimension
 from privacy_platform.policy.privacy import DateKeys, Keys, LandedKeys, PrivacyPolicy, PrivacyUnit

@@ -5,7 +5,7 @@ parameters without looking at the data at all, `policy.explanation` promises the
 read; what only the data can tell is how much the bounds cut off.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -16,8 +16,8 @@ from psycopg import Connection, sql
 from pyspark.sql import DataFrame, SparkSession
 
 from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
-from privacy_platform.engine.aggregate import aggregate
 from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.exact import exact_groups
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import collected
 from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
@@ -27,6 +27,7 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.privacy import LandedKeys
 from privacy_platform.policy.private import PEOPLE, plan_of
+from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.tables import partitions
 
 __all__ = ["Trial", "measured", "trials"]
@@ -76,8 +77,9 @@ def trials(
     """
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
-    with _frames(spark, connection, policy, policies) as (source, joined):
-        exact = _exact(policy, source, joined)
+    with _moment(connection, policy, policies) as (read, seen):
+        exact = _exact(spark, connection, policy, policies, read, seen)
+        source, joined = _frames(spark, connection, policy, read, seen)
         days = _landed(connection, policy, policies)
         for each in product(groups, rows, in_all):
             bounds = dict(zip(("groups_per_unit", "rows_per_group", "rows_per_unit"), each, strict=True))
@@ -110,36 +112,39 @@ def measured(
     """
     table = aggregate_table(policy, policies)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
-    with _frames(spark, connection, policy, policies) as (source, joined):
+    with _moment(connection, policy, policies) as (read, seen):
         rows = connection.execute(
             sql.SQL("SELECT {} FROM {}").format(columns, sql.Identifier(table.zone, table.name))
         ).fetchall()
-        exact = _exact(policy, source, joined)
+        exact = _exact(spark, connection, policy, policies, read, seen)
     return _utility(policy, pl.DataFrame(rows, schema=table.schema(), orient="row"), exact)
 
 
 @contextmanager
-def _frames(
-    spark: SparkSession, connection: Connection, policy: AggregatePolicy, policies: PolicySet
-) -> Iterator[tuple[DataFrame, DataFrame | None]]:
-    """What the aggregate is made from, all of one moment: that of the connection's transaction, too."""
+def _moment(
+    connection: Connection, policy: AggregatePolicy, policies: PolicySet
+) -> Iterator[tuple[Mapping[Table, Sequence[Partition]], str]]:
+    """The tables the aggregate is made from, as of one moment: that of the connection's transaction, too."""
     table = aggregate_table(policy, policies)
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     with snapshot() as seen:
         enter_snapshot(connection, seen)
         require_upstream(connection, table, sources)
-        frames = [
-            zone_frame(
-                spark,
-                connection,
-                source,
-                partitions(connection, source),
-                used_columns(policy, source),
-                seen=seen,
-            )
-            for source in sources
-        ]
-        yield frames[0], frames[1] if policy.join else None
+        yield {source: partitions(connection, source) for source in sources}, seen
+
+
+def _frames(
+    spark: SparkSession,
+    connection: Connection,
+    policy: AggregatePolicy,
+    read: Mapping[Table, Sequence[Partition]],
+    seen: str,
+) -> tuple[DataFrame, DataFrame | None]:
+    frames = [
+        zone_frame(spark, connection, source, chosen, used_columns(policy, source), seen=seen)
+        for source, chosen in read.items()
+    ]
+    return frames[0], frames[1] if policy.join else None
 
 
 def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:
@@ -151,10 +156,17 @@ def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet
     return [partition.day for partition in partitions(connection, source) if partition.day is not None]
 
 
-def _exact(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> pl.DataFrame:
+def _exact(
+    spark: SparkSession,
+    connection: Connection,
+    policy: AggregatePolicy,
+    policies: PolicySet,
+    read: Mapping[Table, Sequence[Partition]],
+    seen: str,
+) -> pl.DataFrame:
     """The exact figures of all groups, however small."""
     everybody = policy.model_copy(update={"minimum_group_size": 1})
-    groups = collected(aggregate(everybody, source, joined))
+    groups = exact_groups(spark, connection, everybody, policies, read, seen=seen)
     required = [name for name, dimension in policy.dimensions.items() if dimension.required]
     return groups.drop_nulls(required) if required else groups
 

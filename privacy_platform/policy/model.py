@@ -457,7 +457,7 @@ class Dimension(PolicyModel):
 
 
 class Span(PolicyModel):
-    """Seconds between the first and the last value of `column` among the rows that share `by`."""
+    """Seconds between the first and the last value of `span` among the rows of one person that share `by`."""
 
     span: Name
     by: Name
