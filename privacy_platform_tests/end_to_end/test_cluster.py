@@ -225,11 +225,13 @@ def story(
     shared = {
         "PRIVACY_PLATFORM_POLICIES": str(policies),
         "PRIVACY_PLATFORM_LANDING": str(base / "landing"),
-        KEYRING_VARIABLE: keyring,
     }
     try:
         local = homes(**shared)
-        far = homes(**shared, **{URL_VARIABLE: url, MASTER: cluster.master}, **cluster.client())
+        # The session of the test run was started without the variable, and so were its workers.
+        secret(local.path / "secrets" / "keyring.json", keyring)
+        given = {KEYRING_VARIABLE: keyring, URL_VARIABLE: url, MASTER: cluster.master}
+        far = homes(**shared, **given, **cluster.client())
         yield told(Story(far, local, base), cluster, keyring)
     finally:
         cluster.stop()
@@ -269,12 +271,14 @@ def told(story: Story, cluster: Cluster, keyring: str) -> Story:
         lose_machine(next(name for name, worker in workers.items() if runs_on(worker, port)))
         let_go("anonymized_users")
         workers["four"] = machine(story, cluster, "four", keyring, by_files=True)
-        assert story.local.materialize("*").succeeded
+        here = story.local.materialize("*")
+        assert here.succeeded, here
         story.results.append(ended(process))
     story.look()
     server, home.extra[MASTER] = cluster.connect_server()
     land(landing, 1)
-    assert story.local.materialize("*").succeeded
+    here = story.local.materialize("*")
+    assert here.succeeded, here
     server.says("Spark Connect server started")
     with driver(home, "--look") as process:
         story.results.append(ended(process))
