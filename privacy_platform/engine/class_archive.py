@@ -72,12 +72,21 @@ def make() -> Path:
         except subprocess.TimeoutExpired:
             partial.unlink(missing_ok=True)
             raise ClassArchiveError(f"Spark's session and its JVM have not ended within {_SECONDS:.0f} s.") from None
-    if ended.returncode or not partial.is_file():
+    # The JVM writes the beginning last. What it had no time to finish must not be used: reading it ends in a crash.
+    if ended.returncode or not _whole(partial):
         partial.unlink(missing_ok=True)
         said = ended.stdout.decode(errors="replace").strip().splitlines()[-3:]
         raise ClassArchiveError(f"Spark's JVM has written no archive: {' '.join(said) or 'it gave no reason'}")
     partial.replace(archive())
     return archive()
+
+
+def _whole(file: Path) -> bool:
+    try:
+        with file.open("rb") as written:
+            return any(written.read(4))
+    except FileNotFoundError:
+        return False
 
 
 def rehearse() -> None:

@@ -137,6 +137,7 @@ def epsilon_of(rho: float, delta: float) -> float:
     return max(0.0, min(bounds))
 
 
+@lru_cache(maxsize=256)
 def rho_of(epsilon: float, delta: float) -> float:
     """The largest rho whose mechanisms are (epsilon, delta)-DP by `epsilon_of`, to twelve digits and never above."""
     if epsilon <= 0 or delta <= 0:
