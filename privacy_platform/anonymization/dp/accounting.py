@@ -15,6 +15,7 @@ sets that differ in everything one unit contributed (added or removed); what a u
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from privacy_platform.errors import PrivacyPlatformError
