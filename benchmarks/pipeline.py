@@ -107,8 +107,9 @@ def _run(options: argparse.Namespace) -> RunResult:
         try:
             stages = row_stages(spark, landing, keep_files=options.peers) + aggregate_stages(spark, landing)
             result = measured(result, stages, meter, keep=lambda done: save(options.json, done))
-            accounts = balances(landing, result.stages)
-            result = result.model_copy(update={"tables": tuple(table_sizes()), "balances": tuple(accounts)})
+            sizes = table_sizes()
+            accounts = balances(landing, result.stages, {size.name: size.rows for size in sizes})
+            result = result.model_copy(update={"tables": tuple(sizes), "balances": tuple(accounts)})
             save(options.json, result)
             if options.peers:
                 result = compared(result, spark, landing, meter, jdbc_events=options.jdbc_events)

@@ -12,6 +12,7 @@ __all__ = ["BEGIN", "END", "of_run", "of_runs", "put"]
 BEGIN, END = "<!-- pipeline figures: begin -->", "<!-- pipeline figures: end -->"
 """What stands around the tables in a document that `put` rewrites."""
 _LINEAR = 1.10
+_LARGE = 0.01
 
 
 def of_runs(runs: Sequence[RunResult], *, images: str | None = None) -> str:
@@ -27,6 +28,8 @@ def of_runs(runs: Sequence[RunResult], *, images: str | None = None) -> str:
 def of_run(run: RunResult) -> str:
     """One run: how it was measured, its stages, tables, balances and peers."""
     parts = [f"### {run.size} users/events", _conditions(run), _stages(run)]
+    if stages := run.part("rows", "exact", "private"):
+        parts.append(_memory(max(stages, key=lambda stage: stage.memory_total)))
     if run.tables:
         parts.append(_tables(run))
     if run.balances:
@@ -92,8 +95,8 @@ def _stage(stage: StageResult) -> list[str]:
         f"{stage.rows:,}",
         f"{stage.seconds:.1f}",
         f"{stage.rate:,.0f}",
-        f"{stage.cpu_total:.0f}",
-        *(f"{stage.cpu.get(group, 0):.0f}" for group in Group),
+        _seconds(stage.cpu_total),
+        *(_seconds(stage.cpu.get(group, 0)) for group in Group),
         _bytes(stage.memory_total),
         _bytes(stage.disk),
         _bytes(stage.database),
@@ -109,8 +112,8 @@ def _sum(run: RunResult, label: str, parts: Sequence[str]) -> list[str]:
         f"{run.events:,} events",
         f"{seconds:.1f}",
         f"{run.events / seconds:,.0f}" if seconds else "–",
-        f"{sum(stage.cpu_total for stage in stages):.0f}",
-        *(f"{sum(stage.cpu.get(group, 0) for stage in stages):.0f}" for group in Group),
+        _seconds(sum(stage.cpu_total for stage in stages)),
+        *(_seconds(sum(stage.cpu.get(group, 0) for stage in stages)) for group in Group),
         _bytes(max((stage.memory_total for stage in stages), default=0)),
         _bytes(max((stage.disk for stage in stages), default=0)),
         _bytes(stages[-1].database if stages else 0),
@@ -118,12 +121,25 @@ def _sum(run: RunResult, label: str, parts: Sequence[str]) -> list[str]:
     ]
 
 
+def _memory(stage: StageResult) -> str:
+    held = ", ".join(f"{group} {_bytes(size)}" for group, size in stage.memory.items())
+    return f"Most memory, {_bytes(stage.memory_total)}, was held in {stage.name}: {held}."
+
+
 def _tables(run: RunResult) -> str:
+    """The large tables, and all others in one row."""
+    whole = sum(t.table + t.indexes for t in run.tables)
+    large = [t for t in run.tables if t.table + t.indexes >= _LARGE * whole]
     rows = [
         [f"`{t.name}`", f"{t.rows:,}", _bytes(t.table), _bytes(t.indexes),
          f"{(t.table + t.indexes) / t.rows:,.0f}" if t.rows else "–"]
-        for t in run.tables
+        for t in large
     ]  # fmt: skip
+    if rest := [t for t in run.tables if t not in large]:
+        table_bytes, index_bytes = sum(t.table for t in rest), sum(t.indexes for t in rest)
+        rows.append(
+            [f"{len(rest)} others", f"{sum(t.rows for t in rest):,}", _bytes(table_bytes), _bytes(index_bytes), ""]
+        )
     return table(["table", "rows", "table", "indexes", "bytes a row"], rows)
 
 
@@ -142,7 +158,7 @@ def _peers(run: RunResult) -> str:
         [peer.name, f"{peer.rows:,}", f"failed: {peer.error}", *["–"] * 5]
         if peer.error
         else [peer.name, f"{peer.rows:,}", f"{peer.seconds:.1f}", f"{peer.rate:,.0f}",
-              f"{peer.cpu_total:.0f}" if peer.cpu else "–",
+              _seconds(peer.cpu_total) if peer.cpu else "–",
               _bytes(peer.memory_total), _bytes(peer.disk), _bytes(peer.wal)]
         for peer in run.peers
     ]  # fmt: skip
@@ -192,6 +208,10 @@ def _plots(images: str, *, peers: bool, grows: bool) -> str:
         ("Time a row beside the peers", "pipeline_peers.svg", peers),
     ]
     return "\n\n".join(f"![{text}]({images}/{file})" for text, file, there in named if there)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
 def _bytes(size: int) -> str:

@@ -5,8 +5,9 @@ the time of PostgreSQL's backends ends up with the postmaster's, and that of Pyt
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import psutil
 from benchmarks.peers.memory import PROPORTIONAL, process_bytes
 
 __all__ = ["Group", "cpu_seconds", "folder_bytes", "memory_bytes"]
+
+_TRIES, _PAUSE = 20, 0.02
 
 
 class Group(StrEnum):
@@ -34,11 +37,25 @@ def cpu_seconds(driver: int, server: int | None) -> dict[Group, float]:
         server: PostgreSQL's postmaster.
     """
     spent = dict.fromkeys(Group, 0.0)
-    for group, process in _members(driver, server):
+    for _ in range(_TRIES):
+        members = _members(driver, server)
+        found = _spent(members)
+        spent = found or spent
+        # A backend that ends while they are read is found neither with the living nor with its postmaster.
+        if found and [process.pid for _, process in members] == [p.pid for _, p in _members(driver, server)]:
+            break
+        time.sleep(_PAUSE)
+    return spent
+
+
+def _spent(members: Sequence[tuple[Group, psutil.Process]]) -> dict[Group, float] | None:
+    """Processor seconds by group; None when a process has ended meanwhile."""
+    spent = dict.fromkeys(Group, 0.0)
+    for group, process in members:
         try:
             times = process.cpu_times()
-        except psutil.Error:  # it has just ended
-            continue
+        except psutil.Error:
+            return None
         spent[group] += times.user + times.system
         # The driver starts programs that are no part of the work, the JVM nothing but Python.
         ended = {Group.DRIVER: None, Group.JVM: Group.WORKERS}.get(group, group)
@@ -60,7 +77,14 @@ def memory_bytes(driver: int, server: int | None) -> Counter[Group]:
 
 def folder_bytes(folder: Path) -> int:
     """Bytes on disk of all files below a folder, as the file system counts them."""
-    return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in _files(folder))
+    return sum(map(_bytes_of, _files(folder)))
+
+
+def _bytes_of(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat(follow_symlinks=False).st_blocks * 512
+    except FileNotFoundError:  # removed meanwhile
+        return 0
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -75,34 +99,21 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _members(driver: int, server: int | None) -> Iterator[tuple[Group, psutil.Process]]:
-    for process, above in _tree(driver, ()):
-        yield _group(process, above), process
-    if server is not None:
-        for process, _ in _tree(server, ()):
-            yield Group.SERVER, process
+def _members(driver: int, server: int | None) -> list[tuple[Group, psutil.Process]]:
+    """All processes of a run, from one look at the system's."""
+    children: defaultdict[int, list[psutil.Process]] = defaultdict(list)
+    known: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter(["name", "ppid"]):
+        known[process.pid] = process
+        children[process.info["ppid"]].append(process)
 
+    def below(process: psutil.Process, group: Group) -> Iterator[tuple[Group, psutil.Process]]:
+        """A process of a group and its descendants: below the driver a JVM, below that its workers."""
+        if group is Group.DRIVER and process.info["name"] == "java":
+            group = Group.JVM
+        yield group, process
+        for child in children[process.pid]:
+            yield from below(child, Group.WORKERS if group is Group.JVM else group)
 
-def _group(process: psutil.Process, above: Iterable[str]) -> Group:
-    if "java" in above:
-        return Group.WORKERS
-    return Group.JVM if _name(process) == "java" else Group.DRIVER
-
-
-def _tree(root: int, above: tuple[str, ...]) -> Iterator[tuple[psutil.Process, tuple[str, ...]]]:
-    """A process and its descendants, each with the names of the processes above it."""
-    try:
-        process = psutil.Process(root)
-        children = process.children()
-    except psutil.Error:
-        return
-    yield process, above
-    for child in children:
-        yield from _tree(child.pid, (*above, _name(process)))
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.Error:
-        return ""
+    roots = ((Group.DRIVER, driver), (Group.SERVER, server))
+    return [member for group, root in roots if root in known for member in below(known[root], group)]

@@ -150,17 +150,23 @@ def _aggregate(spark: SparkSession, landing: Landing, policies: PolicySet, polic
     return Stage(name, "private" if policy.is_private else "exact", rows, run, needs)
 
 
-def balances(landing: Landing, stages: Sequence[StageResult]) -> list[Balance]:
-    """What became of every row: the stages' own counts against those of the tables."""
+def balances(landing: Landing, stages: Sequence[StageResult], rows: Mapping[str, int]) -> list[Balance]:
+    """What became of every row: the stages' own counts against those of the tables.
+
+    Args:
+        landing: what was generated.
+        stages: those of the run.
+        rows: of every zone table that stands, by its qualified name.
+    """
     by_name = {stage.name: stage for stage in stages if not stage.error}
     with connect(Role.ADMIN) as connection:
         found = [
-            _row_balance(connection, by_name[name], landing.rows(name.partition("_")[2]))
+            _row_balance(connection, by_name[name], landing.rows(name.partition("_")[2]), rows)
             for name in ("raw_users", "raw_events", "anonymized_users", "anonymized_events")
             if name in by_name
         ]
         found += [
-            _group_balance(connection, stage, policy)
+            _group_balance(connection, stage, policy, rows)
             for policy in load_policies().aggregates.values()
             for stage in (by_name.get(f"{policy.aggregate}{how}") for how in (", exact", ", private", ""))
             if stage
@@ -168,11 +174,11 @@ def balances(landing: Landing, stages: Sequence[StageResult]) -> list[Balance]:
     return found
 
 
-def _row_balance(connection: Connection, stage: StageResult, generated: int) -> Balance:
+def _row_balance(connection: Connection, stage: StageResult, generated: int, rows: Mapping[str, int]) -> Balance:
     """Rows of a raw or anonymized table: published and quarantined are counted in the database, anew."""
     zone, _, dataset = stage.name.partition("_")
     raw = zone == "raw"
-    read = generated if raw else _count(connection, "raw", f"raw_{dataset}")
+    read = generated if raw else rows[f"raw.raw_{dataset}"]
     quarantined = connection.execute(
         "SELECT count(*) FROM raw.quarantine WHERE dataset = %s AND stage = %s",
         [dataset, "landing" if raw else "anonymizing"],
@@ -180,15 +186,17 @@ def _row_balance(connection: Connection, stage: StageResult, generated: int) -> 
     other = ("duplicates", "already_landed", "not_selected", "blank") if raw else (
         "suppressed", "suppressed_for_k", "erased", "waiting")  # fmt: skip
     became = {
-        "published": _count(connection, zone, stage.name),
+        "published": rows[f"{zone}.{stage.name}"],
         "quarantined": int(quarantined[0]) if quarantined else 0,
     }
     return Balance(stage=stage.name, read=read, became=became | {name: stage.counts.get(name, 0) for name in other})
 
 
-def _group_balance(connection: Connection, stage: StageResult, policy: AggregatePolicy) -> Balance:
+def _group_balance(
+    connection: Connection, stage: StageResult, policy: AggregatePolicy, rows: Mapping[str, int]
+) -> Balance:
     """Rows of an aggregate's source; those in windows are added up from the published table."""
-    read = _count(connection, "anonymized", policy.source)
+    read = rows[f"anonymized.{policy.source}"]
     if policy.window:
         row = connection.execute(
             sql.SQL("SELECT coalesce(sum(events), 0)::bigint FROM {}").format(

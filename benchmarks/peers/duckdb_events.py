@@ -14,7 +14,7 @@ from benchmarks.peers import tables
 from benchmarks.peers.duckdb_users import BATCH_ROWS
 from benchmarks.peers.texts import LEAST, OWN, PATTERNS, SUSPICIOUS, TEXTS
 
-__all__ = ["EVENT_COLUMNS", "load"]
+__all__ = ["EVENT_COLUMNS", "load", "published"]
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 EVENT_COLUMNS = {
@@ -97,15 +97,19 @@ def load(file: Path, users: Path, target: str, *, threads: int | None = None, me
     """
     with duckdb.connect(config={"threads": threads or os.cpu_count() or 1, "memory_limit": memory}) as connection:
         connection.execute("SET preserve_insertion_order = false")
-        connection.execute(_MACRO)
-        relation = connection.sql(
-            _QUERY,
-            params={
-                "file": str(file),
-                "users": str(users),
-                "token": secrets.token_hex(32),
-                "hmac": secrets.token_hex(32),
-                "at": "2026-01-01 00:00:00",
-            },
-        )
-        tables.copy(target, relation.to_arrow_reader(BATCH_ROWS))
+        tables.copy(target, published(connection, file, users).to_arrow_reader(BATCH_ROWS))
+
+
+def published(connection: duckdb.DuckDBPyConnection, file: Path, users: Path) -> duckdb.DuckDBPyRelation:
+    """The published columns, in the table's order; nothing is computed yet."""
+    connection.execute(_MACRO)
+    return connection.sql(
+        _QUERY,
+        params={
+            "file": str(file),
+            "users": str(users),
+            "token": secrets.token_hex(32),
+            "hmac": secrets.token_hex(32),
+            "at": "2026-01-01 00:00:00",
+        },
+    )

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 
 import polars as pl
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from privacy_platform.engine.aggregate import ROWS, aggregate, counted_figures, people_of
+from privacy_platform.engine.aggregate import ROWS, counted_figures, people_of
+from privacy_platform.engine.exact import exact_groups
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
+from privacy_platform.engine.shares import require_upstream
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import CopyOnce, Statistics, collected
-from privacy_platform.engine.zone_frames import is_heavy, require_upstream, used_columns, zone_frame
+from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
@@ -63,16 +64,10 @@ def release_aggregate(
         open_staging(connection, release)
         read_of = {source: partitions(connection, source) for source in sources}
         pinned = pin(connection, read_of)
-        frames = [
-            zone_frame(spark(), connection, source, chosen, used_columns(policy, source), seen=seen)
-            for source, chosen in read_of.items()
-        ]
         enter_snapshot(connection, seen)
         read = {source: count_rows(connection, source.zone, source.name) for source in sources}
-        spans = {span.by for span in policy.derive.values()}
-        heavy = is_heavy(connection, sources[0], read_of[sources[0]], spans)
+        groups = exact_groups(spark(), connection, policy, policies, read_of, seen=seen)
         connection.commit()
-        groups = aggregate(policy, frames[0], frames[1] if policy.join else None, heavy_spans=heavy)
         statistics = Statistics(read=read[sources[0]])
         statistics.update(_stage(release, groups, policy))
         with indexing(release, (WHOLE,)):
@@ -135,9 +130,8 @@ def _reconciled(statistics: Statistics, published: int) -> CheckOutcome:
     return next((outcome for outcome in outcomes if not outcome.passed), outcomes[-1])
 
 
-def _stage(release: Release, groups: DataFrame, policy: AggregatePolicy) -> Statistics:
-    """Copy the groups that are large enough; count the others. Groups are few: they pass through the driver."""
-    frame = collected(groups)
+def _stage(release: Release, frame: pl.DataFrame, policy: AggregatePolicy) -> Statistics:
+    """Copy the groups that are large enough; count the others."""
     required = [name for name, dimension in policy.dimensions.items() if dimension.required]
     complete = pl.all_horizontal(pl.col(name).is_not_null() for name in required) if required else pl.lit(True)
     large = pl.col(PEOPLE) >= policy.minimum_group_size

@@ -5,6 +5,7 @@ together with a row that only one attempt can insert.
 """
 
 import gc
+import io
 import json
 import os
 import re
@@ -78,7 +79,7 @@ def run_stage(
 Piece = tuple[str, bytes]
 """What a split yields in a stage that is kept: a kind, and a value of that kind as bytes."""
 _PIECES = "split long, kind string, payload binary"
-_ERROR = "error"
+_ERROR, _FRAME = "error", "frame"
 
 
 def kept_stage(spark: SparkSession, splits: Sequence[SplitT], task: Callable[[SplitT], Iterator[Piece]]) -> DataFrame:
@@ -87,11 +88,35 @@ def kept_stage(spark: SparkSession, splits: Sequence[SplitT], task: Callable[[Sp
     Kept in the executors' memory, and what does not fit there on their disks, until the frame is unpersisted. What
     is lost with an executor is computed again, so a task must change nothing and yield the same each time.
     """
-    environment = carried_environment()
+    return _pieces_of(spark, splits, task).persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def frame_stage(
+    spark: SparkSession, splits: Sequence[SplitT], task: Callable[[SplitT], pl.DataFrame]
+) -> list[pl.DataFrame]:
+    """Run `task` on every split and bring what it makes to the driver: groups, which are few; never rows of people.
+
+    Raises:
+        TaskRefusedError: a task refused its split.
+    """
+    if not splits:
+        return []
+    pieces = kept_pieces(_pieces_of(spark, splits, partial(_one_frame, task)), _FRAME)
+    return [pl.read_ipc(io.BytesIO(payload)) for _, _, payload in pieces]
+
+
+def _one_frame(task: Callable[[SplitT], pl.DataFrame], split: SplitT) -> Iterator[Piece]:
+    buffer = io.BytesIO()
+    task(split).write_ipc(buffer, compression="lz4")
+    yield _FRAME, buffer.getvalue()
+
+
+def _pieces_of(spark: SparkSession, splits: Sequence[SplitT], task: Callable[[SplitT], Iterator[Piece]]) -> DataFrame:
+    carried = carried_environment()
     pieces = list(splits)
 
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        enter_worker(environment)
+        enter_worker(carried)
         for batch in batches:
             for index in map(int, batch.column(0).to_numpy()):
                 try:
@@ -99,8 +124,7 @@ def kept_stage(spark: SparkSession, splits: Sequence[SplitT], task: Callable[[Sp
                 except PrivacyPlatformError as refused:
                     yield _piece(index, _ERROR, str(refused).encode())
 
-    frame = spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(work, _PIECES)
-    return frame.persist(StorageLevel.MEMORY_AND_DISK)
+    return spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(work, _PIECES)
 
 
 def kept_pieces(frame: DataFrame, *kinds: str) -> list[tuple[int, str, bytes]]:

@@ -13,14 +13,13 @@ from itertools import product
 
 import polars as pl
 from psycopg import Connection, sql
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
-from privacy_platform.engine.aggregate import aggregate
-from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded_answers
+from privacy_platform.engine.exact import exact_groups
+from privacy_platform.engine.shares import Read, Shares, require_upstream
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import collected
-from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.figures import figures, private_answers
 from privacy_platform.policy.load import PolicySet
@@ -76,13 +75,14 @@ def trials(
     """
     privacy = policy.privacy
     assert privacy is not None  # noqa: S101 - only for private aggregates
-    with _frames(spark, connection, policy, policies) as (source, joined):
-        exact = _exact(policy, source, joined)
+    with _moment(connection, policy, policies) as (read, seen):
+        exact = _exact(spark, connection, policy, policies, read, seen)
         days = _landed(connection, policy, policies)
         for each in product(groups, rows, in_all):
             bounds = dict(zip(("groups_per_unit", "rows_per_group", "rows_per_unit"), each, strict=True))
             bound = policy.model_copy(update={"privacy": privacy.model_copy(update=bounds)})
-            answers = collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
+            shares = Shares(connection, bound, read, seen=seen)
+            answers = bounded_answers(spark, bound, shares).filter(pl.col(COMPLETE))
             there = answers.filter(pl.col(PEOPLE) > 0)
             for epsilon in epsilons:
                 changed = privacy.model_copy(update={**bounds, "epsilon": epsilon})
@@ -110,36 +110,23 @@ def measured(
     """
     table = aggregate_table(policy, policies)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
-    with _frames(spark, connection, policy, policies) as (source, joined):
+    with _moment(connection, policy, policies) as (read, seen):
         rows = connection.execute(
             sql.SQL("SELECT {} FROM {}").format(columns, sql.Identifier(table.zone, table.name))
         ).fetchall()
-        exact = _exact(policy, source, joined)
+        exact = _exact(spark, connection, policy, policies, read, seen)
     return _utility(policy, pl.DataFrame(rows, schema=table.schema(), orient="row"), exact)
 
 
 @contextmanager
-def _frames(
-    spark: SparkSession, connection: Connection, policy: AggregatePolicy, policies: PolicySet
-) -> Iterator[tuple[DataFrame, DataFrame | None]]:
-    """What the aggregate is made from, all of one moment: that of the connection's transaction, too."""
+def _moment(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> Iterator[tuple[Read, str]]:
+    """The tables the aggregate is made from, as of one moment: that of the connection's transaction, too."""
     table = aggregate_table(policy, policies)
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     with snapshot() as seen:
         enter_snapshot(connection, seen)
         require_upstream(connection, table, sources)
-        frames = [
-            zone_frame(
-                spark,
-                connection,
-                source,
-                partitions(connection, source),
-                used_columns(policy, source),
-                seen=seen,
-            )
-            for source in sources
-        ]
-        yield frames[0], frames[1] if policy.join else None
+        yield {source: partitions(connection, source) for source in sources}, seen
 
 
 def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:
@@ -151,10 +138,17 @@ def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet
     return [partition.day for partition in partitions(connection, source) if partition.day is not None]
 
 
-def _exact(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None) -> pl.DataFrame:
+def _exact(
+    spark: SparkSession,
+    connection: Connection,
+    policy: AggregatePolicy,
+    policies: PolicySet,
+    read: Read,
+    seen: str,
+) -> pl.DataFrame:
     """The exact figures of all groups, however small."""
     everybody = policy.model_copy(update={"minimum_group_size": 1})
-    groups = collected(aggregate(everybody, source, joined))
+    groups = exact_groups(spark, connection, everybody, policies, read, seen=seen)
     required = [name for name, dimension in policy.dimensions.items() if dimension.required]
     return groups.drop_nulls(required) if required else groups
 

@@ -15,10 +15,13 @@ from privacy_platform.warehouse.frequency import heaviest_share
 from privacy_platform.warehouse.tables import partition_name
 
 _BLOCK = 8192
+_NO_END = 2**31 - 1
 _SPLIT_BYTES = 2**30
 _LEAST_BLOCKS = 1024
 # The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 300,000 of them.
 _SUBJECT_BYTES = 48 * 2**20
+# Some columns of all rows of a share lie in a task's memory.
+_SHARE_BYTES = 2**30
 _WORK_MEMORY = "128MB"
 # Of what ADBC hands over at once: enough rows that what every kernel costs by itself does not count.
 _BATCH_BYTES = 48 * 2**20
@@ -66,6 +69,13 @@ class ZoneSplit:
             f'SELECT {names} FROM "{piece.schema}"."{piece.relation}" r WHERE {piece.where} AND {condition}'
             for piece in self.blocks
         )
+
+    def of_table(self, schema: str, name: str, token: str | None) -> "ZoneSplit":
+        """The rows of the same people in another table, where `token` tells them; without it, all of that table."""
+        everything = Blocks(schema, name, 0, _NO_END)
+        if token is None:
+            return ZoneSplit(self.index, (everything,))
+        return ZoneSplit(self.index, (everything,), token, self.share, self.shares)
 
     def of_share(self, token: str) -> str:
         """The condition that a token (an SQL expression) is of a subject of the split's share."""
@@ -118,6 +128,24 @@ def subject_splits(
     return [ZoneSplit(index, ranges, token, share, shares) for index, (ranges, share) in enumerate(pairs)]
 
 
+def share_splits(
+    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int
+) -> list[ZoneSplit]:
+    """Splits of the given relations by data subject, none divided: all rows of a subject are in one split.
+
+    For tasks that keep a few columns of all their rows in memory. Arguments as in `subject_splits`.
+    """
+    relations = _relations(connection, schema, names)
+    blocks = sum(count for _, count in relations)
+    shares = _pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SHARE_BYTES)))
+    shares = -(-shares // parallelism) * parallelism if shares > parallelism else shares
+    return [
+        ZoneSplit(index, ranges, token, index, shares)
+        for ranges in _cut(schema, relations, 1)
+        for index in range(shares)
+    ]
+
+
 def _relations(connection: Connection, schema: str, names: Sequence[str]) -> list[tuple[str, int]]:
     """Name and number of blocks of each relation."""
     rows = connection.execute(
@@ -144,7 +172,7 @@ def _cut(schema: str, relations: Sequence[tuple[str, int]], pieces: int) -> list
             low, high = max(first - begin, 0), min(end - begin, blocks)
             if low < high:
                 # The last range is open: a table cannot grow under a reader of a released partition, but be safe.
-                ranges.append(Blocks(schema, name, low, high if high < blocks else 2**31 - 1))
+                ranges.append(Blocks(schema, name, low, high if high < blocks else _NO_END))
             begin += blocks
         if ranges:
             cut.append(tuple(ranges))

@@ -13,9 +13,9 @@ import pytest
 from benchmarks.measuring import markdown, plots, svg
 from benchmarks.measuring.peers import COMPARED, differing_groups, ratios
 from benchmarks.measuring.processes import Group, cpu_seconds, folder_bytes, memory_bytes
-from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult, growth, load, save, short
+from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult, TableSize, growth, load, save, short
 from benchmarks.measuring.stages import END, EXACT, Landing, exact_policy
-from benchmarks.peers import duckdb_aggregates, polars_events
+from benchmarks.peers import duckdb_aggregates, duckdb_events, polars_events
 from benchmarks.peers.texts import OWN, PATTERNS, SUSPICIOUS
 from benchmarks.quick import Quick, shown
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
@@ -133,6 +133,13 @@ def test_every_row_of_a_table_has_the_cells_of_its_head() -> None:
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1, block
+
+
+def test_small_tables_are_added_up() -> None:
+    sizes = (("raw.a", 1_000_000), ("raw.b", 500), ("raw.c", 600))
+    text = markdown.of_run(run(tables=tuple(TableSize(name=n, rows=10, table=b, indexes=b) for n, b in sizes)))
+    assert "| `raw.a` | 10 | 1.0 MB | 1.0 MB | 200,000 |" in text
+    assert "| 2 others | 20 | 1.1 kB | 1.1 kB |  |" in text
 
 
 def test_tables_are_put_between_the_marks(tmp_path: Path) -> None:
@@ -264,17 +271,40 @@ def test_polars_publishes_the_columns_of_the_table(tmp_path: Path) -> None:
     assert not set(made["session_hash"]) & set(raw["session_id"])
 
 
-def test_polars_replaces_what_is_personal_in_texts() -> None:
-    columns = dict.fromkeys(polars_events.TYPES, None)
-    texts = ["mail ada@example.org", "I am Ada Lovelace", "adaptor", "size 42", None]
-    events = pl.LazyFrame(
-        [{**columns, "event_id": str(n), "user_id": "u1", "search_query": text} for n, text in enumerate(texts)],
-        schema=polars_events.TYPES,
-    )
-    person = {"user_id": "u1", "email": "ada@example.org", "first_name": "Ada", "last_name": "Lovelace", "phone": None}
-    people = pl.LazyFrame([person], schema=dict.fromkeys(person, pl.String))
-    made = polars_events.transformed(events, people).collect()["search_query"].to_list()
-    assert made == ["mail [EMAIL]", "I am [FIRST_NAME] [LAST_NAME]", "adaptor", "size 42", None]
+TEXTS = {
+    "mail ada@example.org": "mail [EMAIL]",
+    "I am Ada Lovelace": "I am [FIRST_NAME] [LAST_NAME]",
+    "adaptor": "adaptor",
+    "size 42": "size 42",
+    "call +44 20 7946 0123": "call [PHONE]",
+    None: None,
+}
+PERSON = {"user_id": "u1", "email": "ada@example.org", "first_name": "Ada", "last_name": "Lovelace", "phone": None}
+
+
+def searches(folder: Path) -> tuple[Path, Path]:
+    """A file of events with one search each, and one of the person who made them."""
+    columns = dict.fromkeys(polars_events.TYPES)
+    rows = [columns | {"event_id": str(n), "user_id": "u1", "search_query": text} for n, text in enumerate(TEXTS)]
+    events, users = folder / "events.jsonl", folder / "users.jsonl"
+    pl.DataFrame(rows, schema=polars_events.TYPES).write_ndjson(events)
+    pl.DataFrame([PERSON], schema=dict.fromkeys(PERSON, pl.String)).write_ndjson(users)
+    return events, users
+
+
+def test_polars_replaces_what_is_personal_in_texts(tmp_path: Path) -> None:
+    events, users = searches(tmp_path)
+    people = pl.scan_ndjson(users, schema=dict.fromkeys(PERSON, pl.String))
+    made = polars_events.transformed(pl.scan_ndjson(events, schema=polars_events.TYPES), people).collect()
+    assert made.sort("event_id")["search_query"].to_list() == list(TEXTS.values())
+
+
+def test_duckdb_replaces_what_is_personal_in_texts(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        made = pl.from_arrow(duckdb_events.published(connection, *searches(tmp_path)).to_arrow_table())
+    assert isinstance(made, pl.DataFrame)
+    assert made.sort("event_id")["search_query"].to_list() == list(TEXTS.values())
+    assert made.columns == list(anonymized_table(load_policies().datasets["events"]).schema())
 
 
 @pytest.mark.parametrize("text", ["a@b.example", "10.11.12.13", "4111 1111 1111 1111", "+44 20 7946 0123"])
