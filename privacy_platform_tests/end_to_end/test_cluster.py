@@ -44,8 +44,8 @@ TABLES = (
 )
 VOLATILE = {"anonymized_at", "landed_at", "landing_order", "first_name_hash", "last_name_hash", "sealed", "updated_at"}
 # Starting a driver or an executor is work for a processor, and others may use it.
-PATIENCE = 240.0
-pytestmark = pytest.mark.timeout(600)
+PATIENCE = 600.0
+pytestmark = pytest.mark.timeout(1800)
 MARK = "maria@example.org"
 MASTER = "PRIVACY_PLATFORM_SPARK_MASTER"
 # As for a Spark Connect server; and attempts beside attempts, as soon as a task takes longer than others.
@@ -237,7 +237,7 @@ def told(story: Story, cluster: Cluster, keyring: str) -> Story:
     home, landing = story.cluster, story.folder / "landing"
     # Not the keyring in use: a worker that looked into the driver's home would be found out.
     secret(home.path / "secrets" / "keyring.json", new_keyring().model_dump_json())
-    home.run("doctor", code=None)
+    home.run("doctor", code=None, timeout=PATIENCE)
     workers = {
         "one": machine(story, cluster, "one", keyring, by_files=False),
         "two": machine(story, cluster, "two", keyring, by_files=True),
