@@ -4,12 +4,13 @@ Events are generated once, and a copy in which a tenth of the sessions is one us
 that user has a single session a day). Both are taken through landing, anonymizing and every aggregate of events,
 exact and private, in turns. Printed is, for each, the ratio of the seconds, and, of the stages that read what others
 have shuffled, the rows of the task with the most beside the median task's, and the same of their seconds: the greatest
-of each (of stages with four tasks and 10,000 rows or more), from Spark's log of events. Shuffles have `--partitions`
-parts, as on a cluster of a quarter as many processors, and Spark is kept from joining small ones.
+of each (of stages with four tasks and 10,000 rows or more), from Spark's log of events. With `--processors` the work is
+cut as for a cluster of so many, by however few it is then done; Spark is kept from joining small parts of shuffles.
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -63,12 +64,13 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.1, help="of the events that are one user's")
     parser.add_argument("--one-session", action="store_true", help="that user has a single session a day")
-    parser.add_argument("--partitions", type=int, default=16)
+    parser.add_argument("--processors", type=int, default=os.cpu_count(), help="of the cluster to cut the work for")
     parser.add_argument("--runs", type=int, default=2)
     options = parser.parse_args()
-    facts = machine(PACKAGES)
+    facts = machine(PACKAGES) | {"cut_for_processors": options.processors}
     with tempfile.TemporaryDirectory(prefix="privacy-platform-") as name, private_home(Path(name)):
-        bench = _Bench(Path(name), _session(Path(name) / "log", options.partitions), _policies())
+        os.environ["PRIVACY_PLATFORM_PARALLELISM"] = str(options.processors)
+        bench = _Bench(Path(name), _session(Path(name) / "log"), _policies())
         sources = bench.prepare(options)
         for number in range(options.runs + 1):
             for kind in (_EVEN, _SKEWED) if number % 2 else (_SKEWED, _EVEN):
@@ -80,16 +82,13 @@ def main() -> None:
     save(options.json, timings, facts | {"ratios": ratios})
 
 
-def _session(log: Path, partitions: int) -> SparkSession:
-    """The platform's session, with so many parts in every shuffle and Spark's log of events."""
+def _session(log: Path) -> SparkSession:
+    """The platform's session on this machine, with Spark's log of events and no part of a shuffle joined to others."""
     log.mkdir()
     prepare_environment()
     builder = SparkSession.builder
     logged = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": log.as_uri(), "spark.eventLog.compress": "false"}
-    cut = {
-        "spark.sql.shuffle.partitions": str(partitions),
-        "spark.sql.adaptive.coalescePartitions.enabled": "false",
-    }
+    cut = {"spark.master": f"local[{os.cpu_count()}]", "spark.sql.adaptive.coalescePartitions.enabled": "false"}
     for key, value in (spark_config() | logged | cut).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()

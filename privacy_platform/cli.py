@@ -147,10 +147,12 @@ def _materialize(selection: str, days: tuple[date, date] | None, *, quiet: bool)
     from privacy_platform.definitions import build_definitions
     from privacy_platform.defs import runs
     from privacy_platform.defs.instance import open_instance
+    from privacy_platform.engine.early import start_early
     from privacy_platform.policy.load import load_policies
     from privacy_platform.vault.keyring import ensure_keyring
 
     ensure_keyring()
+    start_early()
     policies = load_policies()
     with (
         open_instance() as instance,

@@ -263,10 +263,11 @@ class DatasetPolicy(PolicyModel):
             seen[output] = name
 
     def _raw_columns_unique(self) -> None:
+        token = self.token_column
         for name in self.clear_fields():
             if name in RESERVED:
                 raise ValueError(f"fields.{name}: the platform adds a column of this name; name the field otherwise")
-            if name == self.token_column:
+            if name == token:
                 raise ValueError(
                     f"fields.{self.subject}: output `{name}` is the name of another field, which the raw table "
                     "keeps in clear; name another one"

@@ -20,6 +20,7 @@ from privacy_platform.engine.sources.files import (
     SourceError,
     batch_of,
     batch_rows,
+    file_format,
     json_pieces,
     moved,
     parse_piece,
@@ -58,7 +59,8 @@ class FileGroup:
     @property
     def position(self) -> pl.Expr:
         """The line of the file that a record begins on."""
-        first = _of_each([1 + (split.format == "csv") for split in self.files()])
+        formats = (file_format(Path(name)) for name in self.names)
+        first = _of_each([2 if known and known[0] == "csv" else 1 for known in formats])  # after a header, or not
         return _LINE_IN_FILE.add(first).cast(pl.String)
 
     @property
