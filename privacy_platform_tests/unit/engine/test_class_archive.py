@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from privacy_platform.engine import class_archive
@@ -50,3 +51,21 @@ def test_a_session_that_fails_leaves_the_archive_that_is_there(
 
     assert archive().read_text() == "of before"
     assert [path.name for path in environment.iterdir()] == [archive().name]
+
+
+def test_a_session_that_takes_too_long_is_ended_with_all_it_started(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = environment / "java" / "bin" / "java"
+    slow.parent.mkdir(parents=True)
+    slow.write_text(f"#!/bin/sh\necho $$ > {environment}/started\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(environment / "java"))
+    monkeypatch.setattr(class_archive, "_SECONDS", 20.0)
+
+    with pytest.raises(ClassArchiveError, match="not ended within 20 s"):
+        make()
+
+    started = int((environment / "started").read_text())
+    assert not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE
+    assert not archive().exists()
