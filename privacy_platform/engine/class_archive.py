@@ -26,9 +26,11 @@ from privacy_platform.errors import PrivacyPlatformError
 
 # Said of an archive that does not fit any more, at every start; it is no news to whoever runs a release.
 QUIET = "-Xlog:cds*=off"
-_RECORD = "PRIVACY_PLATFORM_RECORD_CLASSES"
 # Many times what it takes, for a busy machine.
 _SECONDS = 600.0
+_REHEARSE = "import sys; from privacy_platform.engine.class_archive import rehearse; rehearse(sys.argv[1])"
+# Of the process that rehearses, instead of the usual ones.
+_options: list[str] = []
 
 
 class ClassArchiveError(PrivacyPlatformError):
@@ -42,9 +44,8 @@ def archive() -> Path:
 
 def java_options() -> list[str]:
     """Options for the driver's JVM: to use the archive where there is one."""
-    recorded = os.environ.get(_RECORD)
-    if recorded:
-        return [f"-XX:ArchiveClassesAtExit={recorded}", QUIET]
+    if _options:
+        return _options
     # A blank would end the option.
     usable = archive().is_file() and not any(c.isspace() for c in str(archive()))
     return [f"-XX:SharedArchiveFile={archive()}", "-Xshare:auto", QUIET] if usable else []
@@ -60,9 +61,9 @@ def make() -> Path:
         left.unlink(missing_ok=True)
     partial = archive().with_name(f"{archive().name}.{os.getpid()}")
     with TemporaryDirectory(prefix="privacy-platform-") as home:
-        environment = {**os.environ, _RECORD: str(partial), settings.HOME_VARIABLE: home}
+        environment = {**os.environ, settings.HOME_VARIABLE: home}
         environment.pop("PRIVACY_PLATFORM_SPARK_MASTER", None)
-        command = [sys.executable, "-c", "from privacy_platform.engine.class_archive import rehearse; rehearse()"]
+        command = [sys.executable, "-c", _REHEARSE, str(partial)]
         try:
             # Ends when the JVM, which holds the other end of the pipe, has ended too.
             ended = subprocess.run(
@@ -93,8 +94,12 @@ def _whole(file: Path) -> bool:
         return False
 
 
-def rehearse() -> None:
-    """Go once through all that a release does with Spark: tasks, pieces that are kept, groups of what tasks read."""
+def rehearse(written: str) -> None:
+    """Go once through all that a release does with Spark: tasks, pieces that are kept, groups of what tasks read.
+
+    Args:
+        written: where the JVM is to write the archive at its end.
+    """
     from privacy_platform.engine.session import spark_session
     from privacy_platform.engine.stage import (
         collected,
@@ -106,6 +111,7 @@ def rehearse() -> None:
         run_stage,
     )
 
+    _options[:] = [f"-XX:ArchiveClassesAtExit={written}", QUIET]
     spark = spark_session()
     run_stage(spark, [1, 2], lambda split: Counter(split=split))
     kept = kept_stage(spark, [1, 2], lambda split: iter([("piece", bytes([split]))]))
