@@ -17,8 +17,9 @@ from privacy_platform.policy.privacy import DateKeys, Keys, LandedKeys, PrivacyP
 __all__ = ["WEIGHT", "key_of", "thinned", "unit_of"]
 
 WEIGHT = "_weight"
-# So many tasks at the most share the rows that one unit has in one group.
-_PARTS = 64
+# So many tasks at the most share the rows that one unit has in one group; and so many times the rows that may stay of
+# them go on to the one task that sees all of the unit.
+_PARTS = 8
 
 
 def unit_of(policy: AggregatePolicy, privacy: PrivacyPolicy) -> list[str]:
