@@ -41,7 +41,7 @@ _NOTEWORTHY = 0.15
 
 
 class Quick(BaseModel):
-    """What is committed: ratios, the seconds they are made of, and where they were measured."""
+    """What is committed: ratios, the seconds they are made of, where they were measured, and a note on them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,6 +50,7 @@ class Quick(BaseModel):
     machine: Mapping[str, Any]
     ratios: Mapping[str, float]
     seconds: Mapping[str, float]
+    note: str = ""
 
 
 def main() -> None:
@@ -88,13 +89,18 @@ def _measured(options: argparse.Namespace) -> Quick:
             stage = _stage(spark, landing, options.runs)
         finally:
             spark.stop()
+    return figures(result, {STAGE: stage})
+
+
+def figures(result: RunResult, more: Mapping[str, float]) -> Quick:
+    """What is kept of a run: its ratios but for their parts, and the seconds of what has ended."""
     ratios = {r.name: r.value for r in result.ratios if r.value is not None and not r.name.startswith("  ")}
-    ended = [s for s in (*result.stages, *result.peers) if not s.error]
+    ended = [s for s in (*result.stages, *result.peers) if not s.error and s.part in ("rows", "exact", "peers")]
     return Quick(
-        users=options.users,
-        events=options.events,
-        machine=facts,
-        ratios=ratios | {STAGE: stage},
+        users=result.users,
+        events=result.events,
+        machine=result.machine,
+        ratios={**ratios, **more},
         seconds={s.name: s.seconds for s in ended},
     )
 
@@ -113,6 +119,10 @@ def _stage(spark: SparkSession, landing: Landing, runs: int) -> float:
 def shown(before: Quick | None, now: Quick) -> str:
     """Ratios and seconds now beside those committed, with the change."""
     parts = [_table("ratio of seconds", before.ratios if before else {}, now.ratios)]
+    if before is None:
+        parts.append("Nothing is committed yet: --save writes it.")
+    elif before.note:
+        parts.append(f"The committed figures: {before.note}")
     if before and (before.users, before.events) != (now.users, now.events):
         parts.append(f"The committed figures are of {before.users:,} users and {before.events:,} events.")
     elif before and (elsewhere := _differences(before.machine, now.machine)):

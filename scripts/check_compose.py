@@ -1,7 +1,8 @@
 """Checks docker-compose.yml without a container engine: its syntax, and the rules that keep it closed.
 
 Exits non-zero with one line a fault: an unknown network, volume or service; a port not bound to the loopback
-address; a service without a bounded restart or, when it stays up, without a health check; a literal secret.
+address; a service without a bounded restart or, when it stays up, without a health check; a literal secret; a Spark
+worker that knows the administrator of the database, or not the pipeline's login.
 """
 
 import re
@@ -15,6 +16,8 @@ import yaml
 COMPOSE_FILE = Path(__file__).resolve().parent.parent / "docker-compose.yml"
 _BOUNDED_RESTART = re.compile(r"on-failure:\d+")
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|KEYRING")
+_WORKER_CLASS = "org.apache.spark.deploy.worker.Worker"
+_ADMINISTRATOR, _PIPELINE = "PRIVACY_PLATFORM_DATABASE_URL", "PRIVACY_PLATFORM_DATABASE_URL_PIPELINE"
 _REQUIRED_VARIABLE = re.compile(r"\$\{\w+:\?[^}]*\}")
 
 
@@ -30,6 +33,8 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
     for name, service in services.items():
         yield from (f"{name}: {fault}" for fault in _reference_faults(service, document))
         yield from (f"{name}: {fault}" for fault in _exposure_faults(service))
+        if _WORKER_CLASS in service.get("command", []):
+            yield from (f"{name}: {fault}" for fault in _worker_faults(service.get("environment", {})))
         if not _BOUNDED_RESTART.fullmatch(service.get("restart", "")):
             yield f"{name}: restart is not bounded (on-failure:N)"
         if "healthcheck" not in service and name not in waited_for_to_end:
@@ -57,6 +62,13 @@ def _exposure_faults(service: Mapping[str, Any]) -> Iterator[str]:
             yield f"{variable} is not taken from a required variable of .env"
         if re.search(r"://[^:/@$]*:(?!\$\{\w+:\?)[^@]*@", str(value)):
             yield f"{variable} has a password that is not taken from a required variable of .env"
+
+
+def _worker_faults(environment: Mapping[str, Any]) -> Iterator[str]:
+    if _PIPELINE not in environment:
+        yield f"a Spark worker needs {_PIPELINE}"
+    if _ADMINISTRATOR in environment:
+        yield f"a Spark worker has no use for {_ADMINISTRATOR}"
 
 
 def main() -> None:

@@ -15,8 +15,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -51,7 +53,7 @@ COMPARED: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """Dataset → the columns that must be the same whoever makes them."""
 _COMPARED_ROWS = 1_000_000
-_JDBC_WARM_UP = 20_000
+_WARM_UP, _JDBC_WARM_UP = 2_000, 20_000
 _TOLERANCE = 1e-9
 
 
@@ -71,6 +73,13 @@ class _Peers:
         """The one file of a dataset."""
         (path,) = self.landing.files[dataset]
         return path
+
+    @contextmanager
+    def few(self) -> Iterator[tuple[Path, Path]]:
+        """The first rows of both files: a peer is warm when it is measured, as our session is."""
+        with self.meter.scratch("few") as folder:
+            users, events = (head(self.file(d), folder / f"{d}.jsonl", _WARM_UP) for d in DATASETS)
+            yield users, events
 
     def load(self, who: str, dataset: str, run: Callable[[str], object]) -> tuple[StageResult, str]:
         """One peer's load into a table of its own, which stays; returns the table too."""
@@ -108,14 +117,17 @@ def compared(
     measured: list[StageResult] = []
     facts: dict[str, object] = {}
     users, events = peers.file("users"), peers.file("events")
-    loads: list[tuple[str, str, Callable[[str], object]]] = [
-        (DUCKDB, "users", lambda target: duckdb_users.load(users, CITIES, target)),
-        (DUCKDB, "events", lambda target: duckdb_events.load(events, users, target)),
+    loads: list[tuple[str, str, Callable[[Path, Path, str], object]]] = [
+        (DUCKDB, "users", lambda users, _, target: duckdb_users.load(users, CITIES, target)),
+        (DUCKDB, "events", lambda users, events, target: duckdb_events.load(events, users, target)),
     ]
     if polars:
-        loads.append((POLARS, "events", lambda target: polars_events.load(events, users, target)))
+        loads.append((POLARS, "events", lambda users, events, target: polars_events.load(events, users, target)))
     for who, dataset, run in loads:
-        done, target = peers.load(who, dataset, run)
+        with peers.few() as (few_users, few_events), suppress(Exception):  # what is wrong shows when it is measured
+            tables.create(peers.tables[dataset], f"bench_{dataset}")
+            run(few_users, few_events, f"bench_{dataset}")
+        done, target = peers.load(who, dataset, partial(run, users, events))
         measured.append(done)
         if not done.error:
             facts[f"rows not as {who}'s, {dataset}"] = _differences(peers.tables[dataset], target, dataset, landing)

@@ -77,7 +77,14 @@ def memory_bytes(driver: int, server: int | None) -> Counter[Group]:
 
 def folder_bytes(folder: Path) -> int:
     """Bytes on disk of all files below a folder, as the file system counts them."""
-    return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in _files(folder))
+    return sum(map(_bytes_of, _files(folder)))
+
+
+def _bytes_of(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat(follow_symlinks=False).st_blocks * 512
+    except FileNotFoundError:  # removed meanwhile
+        return 0
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -34,12 +34,18 @@ def prepared_rows(policy: AggregatePolicy, source: pl.DataFrame, joined: pl.Data
 
     A span is one within a person's rows: whoever shares a session's name with another does not share the session.
     """
-    rows = source
-    if policy.join and joined is not None:
-        rows = rows.join(joined.select(policy.join.by, *policy.join.columns), on=policy.join.by, how="left")
-    rows = rows.with_columns(_span(policy, span).alias(name) for name, span in policy.derive.items())
+    rows = joined_rows(policy, source, joined)
+    rows = rows.with_columns(span_within(span, [policy.unit]).alias(name) for name, span in policy.derive.items())
     schema = rows.schema
-    return rows.with_columns(_key(d, schema[d.column]).alias(f"__{name}") for name, d in policy.dimensions.items())
+    keys = (dimension_key(d, schema[d.column]).alias(f"__{name}") for name, d in policy.dimensions.items())
+    return rows.with_columns(keys)
+
+
+def joined_rows(policy: AggregatePolicy, source: pl.DataFrame, joined: pl.DataFrame | None) -> pl.DataFrame:
+    """The source's rows with the columns of `policy.join`, if there is one."""
+    if policy.join is None or joined is None:
+        return source
+    return source.join(joined.select(policy.join.by, *policy.join.columns), on=policy.join.by, how="left")
 
 
 def share_groups(policy: AggregatePolicy, rows: pl.DataFrame) -> pl.DataFrame:
@@ -125,7 +131,9 @@ def quantile_values(policy: AggregatePolicy, rows: pl.DataFrame, measure: Measur
     """The values that a quantile is of, as `value`, with their dimensions; it is no sum over shares."""
     keys = [pl.col(f"__{name}").alias(name) for name in policy.dimensions]
     return (
-        rows.filter(_condition(measure, rows.schema)).select(*keys, _number(measure).alias("value")).drop_nulls("value")
+        rows.filter(chosen_rows(measure, rows.schema))
+        .select(*keys, chosen_number(measure).alias("value"))
+        .drop_nulls("value")
     )
 
 
@@ -138,12 +146,13 @@ def _measured(policy: AggregatePolicy) -> list[tuple[str, Measure]]:
     return [(name, measure) for name, measure in policy.measures.items() if measure.kind != "ratio"]
 
 
-def _span(policy: AggregatePolicy, span: Span) -> pl.Expr:
-    length = (pl.col(span.span).max() - pl.col(span.span).min()).over(policy.unit, span.by)
+def span_within(span: Span, unit: Sequence[str]) -> pl.Expr:
+    """Seconds from the first to the last value among the rows of a unit that share `by`; null where a row has none."""
+    length = (pl.col(span.span).max() - pl.col(span.span).min()).over(*unit, span.by)
     return pl.when(pl.col(span.by).is_not_null()).then(length.dt.total_microseconds() / 1e6)
 
 
-def _key(dimension: Dimension, kind: pl.DataType) -> pl.Expr:
+def dimension_key(dimension: Dimension, kind: pl.DataType) -> pl.Expr:
     """A row's value of a dimension."""
     column = pl.col(dimension.column)
     if dimension.truncate:
@@ -159,12 +168,12 @@ def _once(policy: AggregatePolicy, rows: pl.DataFrame, name: str, measure: Measu
     """Count and sum of a mean in which each value of a column counts once a person and group."""
     keys = [pl.col(f"__{key}").alias(key) for key in policy.dimensions]
     once = (
-        rows.filter(_condition(measure, rows.schema))
+        rows.filter(chosen_rows(measure, rows.schema))
         .select(
             *keys,
             pl.col(policy.unit).alias("__unit"),
             pl.col(measure.once_per or "").alias("__once"),
-            _number(measure).alias("__value"),
+            chosen_number(measure).alias("__value"),
         )
         .unique([*policy.dimensions, "__unit", "__once"])
     )
@@ -195,19 +204,19 @@ def _merged(measure: Measure, figure: str) -> Iterator[pl.Expr]:
 
 def _values(name: str, measure: Measure, schema: pl.Schema) -> list[tuple[str, pl.Expr]]:
     """What a row adds to each figure of a measure; null where it adds nothing."""
-    chosen = _condition(measure, schema)
+    chosen = chosen_rows(measure, schema)
     if measure.kind == "count":
         return [(name, pl.when(chosen).then(1))]
     if measure.kind == "count_distinct":
         return [(name, pl.when(chosen).then(pl.col(measure.column or "")))]
-    value = _number(measure)
+    value = chosen_number(measure)
     if measure.kind == "histogram":
         ranges = zip(measure.figures(name), pairwise(measure.edges), strict=True)
         return [(figure, pl.when(chosen & (value >= low) & (value < high)).then(1)) for figure, (low, high) in ranges]
     return [(name, pl.when(chosen).then(value))]
 
 
-def _condition(measure: Measure, schema: pl.Schema) -> pl.Expr:
+def chosen_rows(measure: Measure, schema: pl.Schema) -> pl.Expr:
     """Whether a row counts for a measure."""
     found = [pl.col(column) == _literal(value, schema[column]) for column, value in measure.where.items()]
     found += [pl.col(measure.once_per).is_not_null()] if measure.once_per else []
@@ -223,7 +232,7 @@ def _literal(value: str, kind: pl.DataType) -> pl.Expr:
     return pl.lit(value).cast(kind, strict=False)
 
 
-def _number(measure: Measure) -> pl.Expr:
+def chosen_number(measure: Measure) -> pl.Expr:
     """A row's value of a measure that has a column."""
     value = pl.col(measure.column or "")
     return (value * pl.col(measure.times) if measure.times else value).cast(pl.Float64)

@@ -1,4 +1,4 @@
-"""Contribution bounding in Spark SQL: the whole numbers that a private aggregate adds noise to.
+"""Contribution bounding: the whole numbers that a private aggregate adds noise to, of one share of the people.
 
 Promise: a unit (a user, or a user on a day) is in at most `groups_per_unit` groups, with at most `rows_per_group` rows
 in each and `rows_per_unit` in all, and every row adds at most what its measure is clamped to. Which groups and rows
@@ -7,20 +7,22 @@ reckoned from.
 
 They are chosen by a hash that begins with the unit's token, a keyed one, over the columns in use: nobody outside can
 place rows first, the same data give the same choice, and rows alike in all these columns may stand for each other.
-Rows are shuffled once, by unit; every step after that sees a unit whole. Where a single unit has so many rows that the
-task it falls to would end long after all others, `thinning` takes out beforehand what no bound lets stay.
+All rows of a unit are in one share; sorted once, every bound is a count along them. Pure functions of Polars frames.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+import polars as pl
+import polars_hash  # noqa: F401 - registers the expression namespace `nchash`
+from pyspark.sql import SparkSession
 
 from privacy_platform.anonymization.dp.postprocess import Range
-from privacy_platform.engine.spark_columns import chosen_value, condition, joined_rows, span_seconds
-from privacy_platform.engine.thinning import WEIGHT, key_of, thinned, unit_of
-from privacy_platform.policy.model import AggregatePolicy, Measure
-from privacy_platform.policy.privacy import PrivacyPolicy
+from privacy_platform.engine.aggregate import chosen_number, chosen_rows, dimension_key, joined_rows, span_within
+from privacy_platform.engine.shares import Shares
+from privacy_platform.policy.compile import UNKNOWN
+from privacy_platform.policy.model import AggregatePolicy, Dimension, Measure
+from privacy_platform.policy.privacy import DateKeys, Keys, LandedKeys, PrivacyPolicy, PrivacyUnit
 from privacy_platform.policy.private import (
     KEYS,
     PEOPLE,
@@ -32,164 +34,231 @@ from privacy_platform.policy.private import (
     query_column,
 )
 
-__all__ = ["ALL_ROWS", "COMPLETE", "ROWS", "bounded"]
+__all__ = ["ALL_ROWS", "COMPLETE", "ROWS", "bounded", "bounded_answers", "bounded_rows"]
 
 ROWS = "_rows"
 ALL_ROWS = "_all_rows"
 COMPLETE = "_complete"
+_UNIT, _FOUND, _GROUP, _ROW = "__unit", "__found", "__group", "__row"
+_NUMBER, _RANK, _STAYS, _BEGINS = "__number", "__rank", "__stays", "__begins"
 
 
-def bounded(policy: AggregatePolicy, source: DataFrame, joined: DataFrame | None, *, heavy: bool = False) -> DataFrame:
-    """One row a group: dimensions, the columns of every query, and hidden counts.
+def bounded_rows(policy: AggregatePolicy, source: pl.DataFrame, joined: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows of a share in the order that bounds count along: by unit, by group, by row.
 
-    With `heavy`, rows are thinned out first, for units with so many that no task should get them all: the same results.
+    With joined and derived columns, dimensions as `__<name>`, and whether every required dimension has a value.
+    """
+    privacy = _privacy(policy)
+    used = [name for name in source.columns if name != policy.unit]
+    rows = joined_rows(policy, source, joined)
+    schema = rows.schema
+    rows = rows.with_columns(
+        _key_of(d, schema[d.column], privacy.known.get(name)).alias(f"__{name}")
+        for name, d in policy.dimensions.items()
+    )
+    unit = [policy.unit, *([f"__{policy.day_dimension}"] if privacy.unit is PrivacyUnit.USER_DAY else [])]
+    # Within the unit: a session of two people, or two days, must not carry one's doings into the other's figures.
+    rows = rows.with_columns(span_within(span, unit).alias(name) for name, span in policy.derive.items())
+    required = [pl.col(f"__{n}").is_not_null() for n, d in policy.dimensions.items() if d.required]
+    rows = rows.with_columns(reduce(lambda a, b: a & b, required, pl.lit(True)).alias(COMPLETE))
+    # One order for every step: groups by a hash, those of the same found keys next to each other, and rows by a hash
+    # within. Groups whose hashes are equal would count as one: less, never more.
+    found = _hash(policy.unit, [f"__{name}" for name in found_dimensions(policy)])
+    rows = rows.with_columns(
+        pl.struct(pl.col(policy.unit).cast(pl.Categorical).to_physical(), *unit[1:]).alias(_UNIT),
+        pl.when(pl.col(COMPLETE)).then(found).alias(_FOUND),
+        _hash(policy.unit, [f"__{name}" for name in policy.dimensions]).alias(_GROUP),
+        _hash(policy.unit, used).alias(_ROW),
+    )
+    return rows.sort(_UNIT, _FOUND, _GROUP, _ROW)
+
+
+def bounded(policy: AggregatePolicy, rows: pl.DataFrame) -> pl.DataFrame:
+    """One row a group: dimensions, the columns of every query, and hidden counts; sums over the shares are the answers.
 
     `_people` counts the units that stay in the group, `_keys` those whose first group of the same found keys it is (so
     that its sum over these groups counts each unit once), `_rows` their rows, `_all_rows` those that were cut off too.
     Where `_complete` is false a required dimension has no value, or none of its known keys: nothing stays there.
+
+    Args:
+        policy: a private aggregate.
+        rows: `bounded_rows` of a share.
     """
-    privacy = policy.privacy
-    assert privacy is not None  # noqa: S101 - only for private aggregates
-    used = [name for name in source.columns if name != policy.unit]
-    rows = thinned(policy, privacy, source) if heavy else source
-    rows = joined_rows(policy, rows.repartition(F.col(policy.unit)), joined)
-    for name, dimension in policy.dimensions.items():
-        rows = rows.withColumn(f"__{name}", key_of(dimension, privacy.known.get(name)))
-    unit = unit_of(policy, privacy)
-    for name, span in () if heavy else policy.derive.items():
-        # Within the unit: a session of two people, or two days, must not carry one's doings into the other's figures.
-        rows = rows.withColumn(name, span_seconds(span, Window.partitionBy(*unit, span.by)))
+    privacy = _privacy(policy)
+    rows = _staying_rows(privacy, rows)
+    added = {column: value for name, m in policy.measures.items() for column, value in _added(policy, rows, name, m)}
     keys = [f"__{name}" for name in policy.dimensions]
-    required = [F.col(f"__{n}").isNotNull() for n, d in policy.dimensions.items() if d.required]
-    rows = rows.withColumn(COMPLETE, reduce(lambda a, b: a & b, required, F.lit(True)))
-    # One order for every step, so that Spark sorts once: groups by a hash, those of the same found keys next to each
-    # other, and rows by a hash within. Groups whose hashes are equal would count as one: less, never more.
-    found = F.xxhash64(policy.unit, *(f"__{name}" for name in found_dimensions(policy)))
-    rows = rows.withColumn("__found", F.when(F.col(COMPLETE), found))
-    rows = rows.withColumn("__group", F.xxhash64(policy.unit, *keys))
-    rows = rows.withColumn("__row", F.xxhash64(policy.unit, *used))
-    group = [*unit, "__found", "__group"]
-    rows = _bounded_rows(privacy, rows, unit, group)
-    per_unit = rows.groupBy(*group).agg(
-        *(F.first(key).alias(key) for key in (*keys, COMPLETE) if key not in group),
-        (F.sum(WEIGHT) if heavy else F.count(F.lit(1))).alias(ALL_ROWS),
-        _rows_where(F.col("__row_stays")).alias(ROWS),
-        *(c for name, m in policy.measures.items() for c in _contributions(policy, privacy, name, m)),
+    flat = rows.select(_NUMBER, _UNIT, _FOUND, *keys, COMPLETE, _STAYS, *(v.alias(c) for c, v in added.items()))
+    groups = flat.group_by(_NUMBER, maintain_order=True).agg(
+        *(pl.col(name).first() for name in (_UNIT, _FOUND, *keys, COMPLETE)),
+        pl.len().cast(pl.Int64).alias(ALL_ROWS),
+        pl.col(_STAYS).sum().cast(pl.Int64).alias(ROWS),
+        *(pl.col(column).sum() for column in added),
     )
-    per_unit = _bounded_groups(policy, privacy, per_unit, unit)
-    answers = [c for c in per_unit.columns if c.startswith("_q_")]
-    return per_unit.groupBy(*(F.col(key).alias(name) for key, name in zip(keys, policy.dimensions, strict=True))).agg(
-        F.first(COMPLETE).alias(COMPLETE),
-        F.sum(ALL_ROWS).alias(ALL_ROWS),
-        *(F.sum(F.when(F.col("__stays"), F.col(c)).otherwise(F.lit(0))).alias(c) for c in (ROWS, *answers)),
-        _rows_where(F.col("__stays")).alias(PEOPLE),
-        _rows_where(F.col("__stays") & F.col("__begins")).alias(KEYS),
+    for name, measure in policy.measures.items():
+        if measure.kind == "count_distinct" and measure.where:
+            groups = groups.with_columns(pl.col(query_column(name)).clip(0, 1))
+        elif measure.once_per:
+            once = _once(privacy, rows, name, measure)
+            groups = groups.join(once, on=_NUMBER, how="left", maintain_order="left").with_columns(
+                pl.col(column).fill_null(0) for column in once.columns if column != _NUMBER
+            )
+    groups = _staying_groups(policy, privacy, groups)
+    answers = [column for column in groups.columns if column.startswith("_q_")]
+    stays = pl.col(_STAYS)
+    return groups.group_by(pl.col(key).alias(name) for key, name in zip(keys, policy.dimensions, strict=True)).agg(
+        pl.col(COMPLETE).first(),
+        pl.col(ALL_ROWS).sum(),
+        *(pl.col(name).filter(stays).sum().cast(pl.Int64) for name in (ROWS, *answers)),
+        stays.sum().cast(pl.Int64).alias(PEOPLE),
+        (stays & pl.col(_BEGINS)).sum().cast(pl.Int64).alias(KEYS),
     )
 
 
-def _bounded_rows(privacy: PrivacyPolicy, rows: DataFrame, unit: list[str], group: list[str]) -> DataFrame:
-    """The rows with their rank within unit and group, and whether they stay within the bounds on rows."""
-    rows = rows.withColumn("__rank", F.row_number().over(Window.partitionBy(*group).orderBy("__row")))
-    stays = F.col(COMPLETE) & (F.col("__rank") <= privacy.rows_per_group)
+def bounded_answers(spark: SparkSession, policy: AggregatePolicy, shares: Shares) -> pl.DataFrame:
+    """The answers of all shares together: `bounded` of everybody."""
+    together = pl.concat(shares.computed(spark, _bounded))
+    sums = [name for name in together.columns if name not in (*policy.dimensions, COMPLETE)]
+    return together.group_by(list(policy.dimensions)).agg(pl.col(COMPLETE).first(), pl.col(sums).sum())
+
+
+def _bounded(policy: AggregatePolicy, source: pl.DataFrame, joined: pl.DataFrame | None) -> pl.DataFrame:
+    return bounded(policy, bounded_rows(policy, source, joined))
+
+
+def _privacy(policy: AggregatePolicy) -> PrivacyPolicy:
+    assert policy.privacy is not None  # noqa: S101 - only for private aggregates
+    return policy.privacy
+
+
+def _hash(unit: str, columns: Sequence[str]) -> pl.Expr:
+    """A hash of some columns of a row that begins with its unit; the same in every run and on every machine."""
+    texts = [pl.col(name).to_physical().cast(pl.String).fill_null("\x00") for name in (unit, *columns)]
+    return pl.concat_str(texts, separator="\x1f").nchash.xxhash64()  # type: ignore[attr-defined,no-any-return]
+
+
+def _key_of(dimension: Dimension, kind: pl.DataType, known: Keys | None) -> pl.Expr:
+    """A row's value of a dimension; what is not among the known keys is taken for missing."""
+    value = dimension_key(dimension, kind)
+    if known is None or isinstance(known, LandedKeys):
+        return value
+    if isinstance(known, DateKeys):
+        return pl.when(value.is_between(known.first, known.last)).then(value)
+    text = pl.col(dimension.column).cast(pl.String)
+    value = pl.when(text.is_in(list(known.keys()))).then(text)
+    return value if dimension.required else value.fill_null(UNKNOWN)
+
+
+def _begins(*columns: str) -> pl.Expr:
+    """Whether a row is the first of those that are alike in some columns, which lie next to each other."""
+    changes = (pl.col(name).ne_missing(pl.col(name).shift()) for name in columns)
+    return reduce(lambda a, b: a | b, changes) | (pl.int_range(pl.len()) == 0)
+
+
+def _so_far(counts: pl.Expr, begins: pl.Expr) -> pl.Expr:
+    """The sum of numbers from where the present stretch of rows begins up to each row."""
+    total = counts.cast(pl.Int64).cum_sum()
+    return total - pl.when(begins).then(total - counts.cast(pl.Int64)).forward_fill()
+
+
+def _rank(begins: pl.Expr) -> pl.Expr:
+    """The place of a row, from 1, in its stretch of rows."""
+    place = pl.int_range(pl.len(), dtype=pl.Int64)
+    return place - pl.when(begins).then(place).forward_fill() + 1
+
+
+def _staying_rows(privacy: PrivacyPolicy, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the number of their group, their rank in it, and whether the bounds on rows let them stay."""
+    begins = _begins(_UNIT, _FOUND, _GROUP)
+    rows = rows.with_columns(begins.cum_sum().alias(_NUMBER), _rank(begins).alias(_RANK))
+    rows = rows.with_columns((pl.col(COMPLETE) & (pl.col(_RANK) <= privacy.rows_per_group)).alias(_STAYS))
     if privacy.rows_per_unit is not None:
-        in_order = Window.partitionBy(*unit).orderBy("__found", "__group", "__row")
-        so_far = F.sum(stays.cast("long")).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
-        stays = stays & (so_far <= privacy.rows_per_unit)
-    return rows.withColumn("__row_stays", stays)
+        so_far = _so_far(pl.col(_STAYS), _begins(_UNIT))
+        rows = rows.with_columns(pl.col(_STAYS) & (so_far <= privacy.rows_per_unit))
+    return rows
 
 
-def _bounded_groups(policy: AggregatePolicy, privacy: PrivacyPolicy, groups: DataFrame, unit: list[str]) -> DataFrame:
+def _staying_groups(policy: AggregatePolicy, privacy: PrivacyPolicy, groups: pl.DataFrame) -> pl.DataFrame:
     """The units' groups, whether they stay within the bounds on groups, and whether new found keys begin with them."""
-    in_order = Window.partitionBy(*unit).orderBy("__found", "__group")
-    so_far = in_order.rowsBetween(Window.unboundedPreceding, 0)
-    stays = F.col(COMPLETE) & (F.sum(F.col(COMPLETE).cast("long")).over(so_far) <= privacy.groups_per_unit)
-    begins = F.lit(False)
-    if KEYS in {query.name for query in queries_of(policy)}:
-        # A difference of a hash's values is a difference of keys: in order, a new one begins where it changes.
-        begins = F.col(COMPLETE) & ~F.lag("__found").over(in_order).eqNullSafe(F.col("__found"))
-        groups = groups.withColumn("__begins", begins)
-        number = F.sum(F.col("__begins").cast("long")).over(so_far)
-        stays = stays & (number <= (privacy.keys_per_unit or privacy.groups_per_unit))
-    else:
-        groups = groups.withColumn("__begins", begins)
-    return groups.withColumn("__stays", stays)
+    first = _begins(_UNIT)
+    stays = pl.col(COMPLETE) & (_so_far(pl.col(COMPLETE), first) <= privacy.groups_per_unit)
+    if KEYS not in {query.name for query in queries_of(policy)}:
+        return groups.with_columns(stays.alias(_STAYS), pl.lit(False).alias(_BEGINS))
+    # A difference of a hash's values is a difference of keys: in order, a new one begins where it changes.
+    groups = groups.with_columns((pl.col(COMPLETE) & _begins(_UNIT, _FOUND)).alias(_BEGINS))
+    within = _so_far(pl.col(_BEGINS), first) <= (privacy.keys_per_unit or privacy.groups_per_unit)
+    return groups.with_columns((stays & within).alias(_STAYS))
 
 
-def _contributions(policy: AggregatePolicy, privacy: PrivacyPolicy, name: str, measure: Measure) -> list[Column]:
-    """What a unit adds to a measure's queries in one group."""
-    if measure.kind == "ratio" or (measure.kind == "count_distinct" and not measure.where):
-        return []  # made of other measures; the number of units itself
-    counts = condition(measure) & F.col("__row_stays") & (F.col("__rank") <= privacy.rows(name))
-    if measure.kind == "count":
-        return [_rows_where(counts).alias(query_column(name))]
-    if measure.kind == "count_distinct":
-        return [F.max(F.when(counts, 1).otherwise(0)).cast("long").alias(query_column(name))]
-    value = chosen_value(measure)
+def _added(policy: AggregatePolicy, rows: pl.DataFrame, name: str, measure: Measure) -> Iterator[tuple[str, pl.Expr]]:
+    """What a row adds to each query of a measure, 0 where nothing; a mean with `once_per` is no sum over rows."""
+    if measure.kind == "ratio" or measure.once_per or (measure.kind == "count_distinct" and not measure.where):
+        return  # made of other measures; the number of units itself
+    privacy = _privacy(policy)
+    counts = chosen_rows(measure, rows.schema).fill_null(False) & pl.col(_STAYS)
+    counts &= pl.col(_RANK) <= privacy.rows(name)
+    if measure.kind in ("count", "count_distinct"):
+        yield query_column(name), counts.cast(pl.Int64)
+        return
+    value = chosen_number(measure)
     if measure.kind in ("histogram", "quantile"):
         edges = bin_edges(policy, name)
         # A quantile's values are cut to its clamp, so all are in a bin; a histogram leaves others out.
         value = value if measure.kind == "histogram" else _cut(value, clamp_of(privacy, name))
         last = len(edges) - 2
-        return [
-            _rows_where(counts & (value >= edges[i]) & _below(value, edges[i + 1], measure, i == last)).alias(
-                query_column(name, str(i + 1))
-            )
-            for i in range(last + 1)
-        ]
-    if measure.once_per:
-        return _once(privacy, measure, name, value)
-    return _sums(measure, name, clamp_of(privacy, name), value, counts)
+        for i in range(last + 1):
+            below = value <= edges[i + 1] if i == last and measure.kind == "quantile" else value < edges[i + 1]
+            inside = (counts & (value >= edges[i]) & below).fill_null(False)
+            yield query_column(name, str(i + 1)), inside.cast(pl.Int64)
+        return
+    yield from _sums(measure, name, clamp_of(privacy, name), value, counts)
 
 
-def _once(privacy: PrivacyPolicy, measure: Measure, name: str, value: Column) -> list[Column]:
-    """Sum and count of a mean in which each value of a column counts once, so many of them at most."""
-    clamp = clamp_of(privacy, name)
-    by = F.col(measure.once_per or "")
-    pair = F.struct(
-        F.xxhash64(by).alias("order"),
-        by.alias("by"),
-        _steps((_cut(value, clamp) - clamp.middle) / clamp.half).alias("value"),
-    )
-    counts = condition(measure) & F.col("__row_stays") & value.isNotNull()
-    pairs = F.slice(F.array_sort(F.collect_set(F.when(counts, pair))), 1, privacy.rows(name))
-    added = F.aggregate(pairs, F.lit(0).cast("long"), lambda total, each: total + each["value"])
-    return [added.alias(query_column(name, "sum")), F.size(pairs).cast("long").alias(query_column(name, "count"))]
-
-
-def _sums(measure: Measure, name: str, clamp: Range, value: Column, counts: Column) -> list[Column]:
+def _sums(measure: Measure, name: str, clamp: Range, value: pl.Expr, counts: pl.Expr) -> Iterator[tuple[str, pl.Expr]]:
     """The fixed-point sums of a sum, mean or variance, and their count."""
+
+    def steps(share: pl.Expr) -> pl.Expr:
+        return pl.when(counts).then(_steps(share)).fill_null(0)
+
     cut = _cut(value, clamp)
     if measure.kind == "sum":
-        largest = max(abs(clamp.low), abs(clamp.high))
-        return [_sum(counts, _steps(cut / largest)).alias(query_column(name))]
+        yield query_column(name), steps(cut / max(abs(clamp.low), abs(clamp.high)))
+        return
     distance = (cut - clamp.middle) / clamp.half
-    columns = [
-        _sum(counts, _steps(distance)).alias(query_column(name, "sum")),
-        _rows_where(counts & value.isNotNull()).alias(query_column(name, "count")),
-    ]
+    yield query_column(name, "sum"), steps(distance)
+    yield query_column(name, "count"), (counts & value.is_not_null()).cast(pl.Int64)
     if measure.kind == "variance":
-        columns.append(_sum(counts, _steps(2 * distance * distance - 1)).alias(query_column(name, "squares")))
-    return columns
+        yield query_column(name, "squares"), steps(2 * distance * distance - 1)
 
 
-def _cut(value: Column, clamp: Range) -> Column:
-    """The value within its clamp; a NaN, which Spark takes for the greatest of all, becomes its upper end."""
-    return F.when(value.isNotNull(), F.greatest(F.least(value, F.lit(clamp.high)), F.lit(clamp.low)))
+def _once(privacy: PrivacyPolicy, rows: pl.DataFrame, name: str, measure: Measure) -> pl.DataFrame:
+    """Sum and count, by group, of a mean in which each value of a column counts once, so many of them at most."""
+    clamp = clamp_of(privacy, name)
+    value = chosen_number(measure)
+    counts = chosen_rows(measure, rows.schema).fill_null(False) & pl.col(_STAYS) & value.is_not_null()
+    by = pl.col(measure.once_per or "")
+    pairs = rows.filter(counts).select(
+        _NUMBER,
+        _hash(measure.once_per or "", []).alias("__order"),
+        by.alias("__by"),
+        _steps((_cut(value, clamp) - clamp.middle) / clamp.half).alias("__value"),
+    )
+    pairs = pairs.unique().sort(_NUMBER, "__order", "__by", "__value")
+    return (
+        pairs.filter(_rank(_begins(_NUMBER)) <= privacy.rows(name))
+        .group_by(_NUMBER)
+        .agg(
+            pl.col("__value").sum().alias(query_column(name, "sum")),
+            pl.len().cast(pl.Int64).alias(query_column(name, "count")),
+        )
+    )
 
 
-def _below(value: Column, edge: float, measure: Measure, last: bool) -> Column:
-    return value <= edge if last and measure.kind == "quantile" else value < edge
+def _cut(value: pl.Expr, clamp: Range) -> pl.Expr:
+    """The value within its clamp; a NaN, which is above all numbers, becomes its upper end."""
+    return pl.when(value.is_nan()).then(clamp.high).otherwise(value.clip(clamp.low, clamp.high))
 
 
-def _steps(share: Column) -> Column:
+def _steps(share: pl.Expr) -> pl.Expr:
     """A number from -1 to 1 in fixed point, and never beyond however it was rounded."""
-    rounded = F.round(share * float(STEPS)).cast("long")
-    return F.when(rounded.isNotNull(), F.greatest(F.least(rounded, F.lit(STEPS)), F.lit(-STEPS)))
-
-
-def _sum(counts: Column, steps: Column) -> Column:
-    return F.sum(F.coalesce(F.when(counts, steps), F.lit(0).cast("long")))
-
-
-def _rows_where(counts: Column) -> Column:
-    return F.sum(F.when(counts, 1).otherwise(0).cast("long"))
+    return (share * float(STEPS)).round().cast(pl.Int64).clip(-STEPS, STEPS)

@@ -9,9 +9,9 @@ from privacy_platform.engine.aggregate import ROWS, counted_figures, people_of
 from privacy_platform.engine.exact import exact_groups
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
+from privacy_platform.engine.shares import require_upstream
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics
-from privacy_platform.engine.zone_frames import require_upstream
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet

@@ -24,7 +24,7 @@ from psycopg import Connection, sql
 from pyspark.sql import SparkSession
 
 from privacy_platform.anonymization.dp.plan import Plan
-from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded_answers
 from privacy_platform.engine.gate import (
     Publication,
     ReleaseReport,
@@ -35,9 +35,9 @@ from privacy_platform.engine.gate import (
     releasing,
     unchanged,
 )
+from privacy_platform.engine.shares import Shares, require_upstream
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import CopyOnce, Statistics, collected
-from privacy_platform.engine.zone_frames import is_heavy, require_upstream, used_columns, zone_frame
+from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, budget
 from privacy_platform.governance.budget import Charge, Spending
@@ -130,16 +130,12 @@ def release_private(
             source: sum(count_rows(connection, source.zone, partition_name(source, p)) for p in chosen)
             for source, chosen in read.items()
         }
-        frames = [
-            zone_frame(spark(), connection, source, chosen, used_columns(policy, source), seen=seen)
-            for source, chosen in read.items()
-        ]
-        heavy = is_heavy(connection, sources[0], read[sources[0]], [policy.unit])
+        shares = Shares(connection, policy, read, seen=seen)
         connection.commit()
         release = Release(table, (WHOLE,))
         open_staging(connection, release)
         connection.commit()
-        answers = collected(bounded(policy, frames[0], frames[1] if policy.join else None, heavy=heavy))
+        answers = bounded_answers(spark(), policy, shares)
         stands = dict(work.standing) | {
             period: f"{work.asked[period]}:{_digest(policy, _of_period(policy, answers, period))}"
             for period in work.fresh

@@ -18,6 +18,7 @@ from pyspark.errors import PySparkImportError
 from pyspark.sql import SparkSession
 
 from privacy_platform import settings
+from privacy_platform.engine import class_archive
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.processes import has_ended, this_process
 
@@ -76,7 +77,12 @@ def _process_settings(master: str) -> dict[str, str]:
         "spark.app.name": "privacy-platform",
         "spark.driver.memory": os.environ.get(MEMORY_VARIABLE, "1g"),
         "spark.driver.extraJavaOptions": " ".join(
-            ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}"]
+            [
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}",
+                *class_archive.java_options(),
+            ]
         ),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

@@ -282,6 +282,8 @@ def enter_worker(carried: Carried) -> None:
     os.environ.update(carried.settings if carried.local else {**carried.settings, **_OWN})
     # Spark collects garbage between tasks. To look at all that was imported, over and over, took longer than the tasks.
     if not gc.get_freeze_count():
+        import adbc_driver_postgresql.dbapi  # noqa: F401 - and pandas with it, which every task comes to need
+
         gc.freeze()
 
 

@@ -5,7 +5,7 @@ parameters without looking at the data at all, `policy.explanation` promises the
 read; what only the data can tell is how much the bounds cut off.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -13,21 +13,19 @@ from itertools import product
 
 import polars as pl
 from psycopg import Connection, sql
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
-from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded
+from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded_answers
 from privacy_platform.engine.exact import exact_groups
+from privacy_platform.engine.shares import Read, Shares, require_upstream
 from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
-from privacy_platform.engine.stage import collected
-from privacy_platform.engine.zone_frames import require_upstream, used_columns, zone_frame
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.figures import figures, private_answers
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.privacy import LandedKeys
 from privacy_platform.policy.private import PEOPLE, plan_of
-from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.tables import partitions
 
 __all__ = ["Trial", "measured", "trials"]
@@ -79,12 +77,12 @@ def trials(
     assert privacy is not None  # noqa: S101 - only for private aggregates
     with _moment(connection, policy, policies) as (read, seen):
         exact = _exact(spark, connection, policy, policies, read, seen)
-        source, joined = _frames(spark, connection, policy, read, seen)
         days = _landed(connection, policy, policies)
         for each in product(groups, rows, in_all):
             bounds = dict(zip(("groups_per_unit", "rows_per_group", "rows_per_unit"), each, strict=True))
             bound = policy.model_copy(update={"privacy": privacy.model_copy(update=bounds)})
-            answers = collected(bounded(bound, source, joined)).filter(pl.col(COMPLETE))
+            shares = Shares(connection, bound, read, seen=seen)
+            answers = bounded_answers(spark, bound, shares).filter(pl.col(COMPLETE))
             there = answers.filter(pl.col(PEOPLE) > 0)
             for epsilon in epsilons:
                 changed = privacy.model_copy(update={**bounds, "epsilon": epsilon})
@@ -121,9 +119,7 @@ def measured(
 
 
 @contextmanager
-def _moment(
-    connection: Connection, policy: AggregatePolicy, policies: PolicySet
-) -> Iterator[tuple[Mapping[Table, Sequence[Partition]], str]]:
+def _moment(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> Iterator[tuple[Read, str]]:
     """The tables the aggregate is made from, as of one moment: that of the connection's transaction, too."""
     table = aggregate_table(policy, policies)
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
@@ -131,20 +127,6 @@ def _moment(
         enter_snapshot(connection, seen)
         require_upstream(connection, table, sources)
         yield {source: partitions(connection, source) for source in sources}, seen
-
-
-def _frames(
-    spark: SparkSession,
-    connection: Connection,
-    policy: AggregatePolicy,
-    read: Mapping[Table, Sequence[Partition]],
-    seen: str,
-) -> tuple[DataFrame, DataFrame | None]:
-    frames = [
-        zone_frame(spark, connection, source, chosen, used_columns(policy, source), seen=seen)
-        for source, chosen in read.items()
-    ]
-    return frames[0], frames[1] if policy.join else None
 
 
 def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:
@@ -161,7 +143,7 @@ def _exact(
     connection: Connection,
     policy: AggregatePolicy,
     policies: PolicySet,
-    read: Mapping[Table, Sequence[Partition]],
+    read: Read,
     seen: str,
 ) -> pl.DataFrame:
     """The exact figures of all groups, however small."""

@@ -5,7 +5,6 @@ secret, as docker/entrypoint.sh adds it. Workers have folders of their own and, 
 the driver but the network and the landing folder. PostgreSQL answers by TCP, as a server of one's own does.
 """
 
-import json
 import os
 import re
 import secrets
@@ -14,7 +13,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import psutil
 
@@ -50,7 +48,7 @@ class Daemon:
             assert self.process.poll() is None, self.said()[-4000:]
             return re.search(pattern, self.said())
 
-        found: re.Match[str] = until(look, seconds=60, what=f"{pattern} in {self.log}")
+        found: re.Match[str] = until(look, seconds=600, what=f"{pattern} in {self.log}")
         return found
 
     def family(self) -> list[psutil.Process]:
@@ -159,23 +157,20 @@ def postgres_by_tcp(home: Path) -> str:
     data = home / "postgres" / "data"
     owner = data.stat()
     other = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if owner.st_uid != os.geteuid() else {}
-    log = (home / "postgres" / "tcp.log").open("wb")
-    done = subprocess.run(
-        [str(embedded.binaries() / "pg_ctl"), "restart", "-s", "-w", "-m", "fast", "-D", str(data)]
-        + ["-o", f"-c listen_addresses={_HOST} -c port={port}"],
-        **other,
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        check=False,
-        timeout=60,
-    )
+    command = [str(embedded.binaries() / "pg_ctl"), "restart", "-s", "-w", "-m", "fast", "-D", str(data)]
+    with (home / "postgres" / "tcp.log").open("w+b") as log:
+        done = subprocess.run(
+            [*command, "-o", f"-c listen_addresses={_HOST} -c port={port}"],
+            **other,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            check=False,
+            timeout=60,
+        )
     assert done.returncode == 0, (home / "postgres" / "tcp.log").read_text()
     password = read_credentials(home).passwords[embedded.SUPERUSER]
     return f"postgresql://{embedded.SUPERUSER}:{password}@{_HOST}:{port}/{DATABASE}"
-
-
-__all__ = ["Cluster", "Daemon", "IO", "json", "postgres_by_tcp"]

@@ -176,6 +176,10 @@ def readable(name: str) -> Iterator[None]:
         yield
     except CsvError as error:
         raise SourceError(f"{name}, {error}") from None
+    except FileNotFoundError:
+        raise SourceError(
+            f"{name}: not found by the task that reads it; the landing folder has to be at the same path on all workers"
+        ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException, OSError) as error:
         raise SourceError(f"{name}: cannot be read ({type(error).__name__}); land it again, whole") from None
 

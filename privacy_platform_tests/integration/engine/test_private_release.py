@@ -1,17 +1,16 @@
 """Private aggregates on real tables: bounded contributions, thresholds, standing periods, and the budget."""
 
-import random
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from privacy_platform.engine import thinning
-from privacy_platform.engine.bounding import COMPLETE, bounded
+from privacy_platform.engine.bounding import COMPLETE, bounded_answers
 from privacy_platform.engine.release_aggregate import release_aggregate
-from privacy_platform.engine.zone_frames import is_heavy, used_columns, zone_frame
+from privacy_platform.engine.shares import Shares
+from privacy_platform.engine.sources import zone
+from privacy_platform.engine.sources.zone import snapshot
 from privacy_platform.governance.budget import BudgetSpentError
 from privacy_platform.policy.compile import anonymized_table
 from privacy_platform.policy.figures import figures
@@ -34,9 +33,6 @@ from privacy_platform_tests.integration.engine.support import (
     visit,
     visits_policy,
 )
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 BUDGET = {unit: {"epsilon": 100, "delta": 1e-3} for unit in ("user", "user_day")}
 MEMBERS = people_policy("dp_people", privacy_budget=BUDGET)
@@ -103,16 +99,11 @@ def ready(world: World) -> World:
 
 
 def answers(world: World, private: AggregatePolicy, *datasets: DatasetPolicy) -> pl.DataFrame:
-    """What Spark computes before any noise."""
-    with connect(Role.PIPELINE) as connection:
-        sources = [anonymized_table(each) for each in datasets]
-        frames = [
-            zone_frame(world.spark, connection, source, partitions(connection, source), used_columns(private, source))
-            for source in sources
-        ]
-    found = pl.from_arrow(bounded(private, frames[0], frames[1] if private.join else None).toArrow())
-    assert isinstance(found, pl.DataFrame)
-    return found.sort(list(private.dimensions))
+    """What is computed before any noise."""
+    with connect(Role.PIPELINE) as connection, snapshot() as seen:
+        read = {table: partitions(connection, table) for table in map(anonymized_table, datasets)}
+        found = bounded_answers(world.spark, private, Shares(connection, private, read, seen=seen))
+    return found.sort(list(private.dimensions), nulls_last=True)
 
 
 def test_without_bounds_that_cut_the_figures_are_those_of_a_brute_force_computation(ready: World) -> None:
@@ -205,92 +196,25 @@ def test_nobody_counts_for_more_than_the_bounds_allow(ready: World, in_all: int 
     assert 0 < visits <= 3 * (in_all or 2 * 4)
 
 
-def test_a_run_again_picks_the_same_rows_and_shuffles_the_rows_once(ready: World) -> None:
+def test_a_run_again_picks_the_same_rows_however_many_the_shares(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = policy("dp_again", {"groups_per_unit": 2, "rows_per_group": 2})
-    assert answers(ready, cut, CALLS, MEMBERS).equals(answers(ready, cut, CALLS, MEMBERS))
-    source, joined = (
-        ready.spark.createDataFrame([], schema)
-        for schema in (
-            "token string, at timestamp, page string, session_hash string, price double, items long",
-            "token string, region string",
-        )
-    )
-    plan = bounded(cut, source, joined)._jdf.queryExecution().executedPlan().toString()
-    exchanges = [line for line in plan.splitlines() if "Exchange hashpartitioning" in line]
-    by_person = [line for line in exchanges if "hashpartitioning(token" in line]
-    # The rows, the people who are joined, and then no more than the sums of groups.
-    assert (len(exchanges), len(by_person)) == (3, 2)
+    first = answers(ready, cut, CALLS, MEMBERS)
+    assert answers(ready, cut, CALLS, MEMBERS).equals(first)
+    monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
+    for processors in (1, 3, 7):
+        monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+        assert_frame_equal(answers(ready, cut, CALLS, MEMBERS), first)
 
 
-def random_visits(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Visits of few people, one of whom made half of them, with values missing and rows alike; and their regions."""
-    draw = random.Random(seed)
-    sessions = ["s1", "s2", "s3", None]
-    rows = [
-        {
-            "token": draw.choice(["hog", draw.choice("abcdef")]),
-            "at": None
-            if draw.random() < 0.05
-            else datetime(2024, 3, draw.randint(1, 3), draw.randint(0, 23), tzinfo=UTC),
-            "page": draw.choice(["home", "cart", "elsewhere", None]),
-            "session_hash": draw.choice(sessions),
-            "price": None if draw.random() < 0.1 else draw.randint(0, 20) / 2,
-            "items": draw.randint(0, 3),
-        }
-        for _ in range(400)
-    ]
-    regions = [{"token": token, "region": draw.choice(["West", "South"])} for token in ["hog", *"abcde"]]
-    return pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")}), pl.DataFrame(regions)
-
-
-REGION = {"day": {"column": "at", "truncate": "day", "required": True, "comment": "c"},
-          "region": {"column": "region", "required": True, "comment": "c"}}  # fmt: skip
-
-
-PAGES = {"page": ["home", "cart", "help"]}
-
-
-@pytest.mark.parametrize("parts", [1, 5])
-@pytest.mark.parametrize(
-    ("privacy", "changes"),
-    [
-        ({"rows_per_group": 2, "groups_per_unit": 2}, {}),
-        ({"rows_per_group": 1}, {"derive": {}, "measures": {"visits": {"kind": "count", "comment": "c"}}}),
-        ({"rows_per_group": 3, "groups_per_unit": 4, "rows_per_unit": 5, "unit": "user", "keys": PAGES}, {}),
-        ({"rows_per_group": 2, "keys": {"day": "landed"}}, {"dimensions": REGION}),
-    ],
-)  # fmt: skip
-def test_thinned_out_before_bounding_the_answers_are_the_same(
-    spark: "SparkSession", privacy: dict[str, Any], changes: dict[str, Any], parts: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(thinning, "_PARTS", parts)
-    cut = policy("dp_thin", privacy | ({"measures": {}} if "measures" in changes else {}), **changes)
-    visits, regions = (spark.createDataFrame(frame.to_arrow()) for frame in random_visits(parts))
-    found = [
-        pl.DataFrame(bounded(cut, visits, regions, heavy=heavy).toArrow()).sort(list(cut.dimensions), nulls_last=True)
-        for heavy in (False, True)
-    ]
-    assert found[0].height > 3
-    assert found[0]["_rows"].sum() < found[0]["_all_rows"].sum()
-    assert_frame_equal(found[1].select(found[0].columns), found[0])
-
-
-def test_who_has_more_than_a_processors_share_is_noticed_and_changes_no_figure(
-    ready: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_has_many_rows_is_known_and_changes_no_figure(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:
     visits = anonymized_table(CALLS)
     with connect(Role.PIPELINE) as connection:
-        chosen = partitions(connection, visits)
-        names = [partition_name(visits, partition) for partition in chosen]
+        names = [partition_name(visits, partition) for partition in partitions(connection, visits)]
         share = heaviest_share(connection, "anonymized", names, ["token"])
         assert 600 / 2100 < share < 650 / 2100
         assert heaviest_share(connection, "anonymized", names, ["visit"]) == 0
         assert heaviest_share(connection, "anonymized", ["no_such_table"], ["token"]) == 0
-        noticed = []
-        for processors in (2, 4):
-            monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
-            noticed.append(is_heavy(connection, visits, chosen, ["token"]))
-    assert noticed == [False, True]
+    monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
     reports = []
     for processors in (2, 4):
         monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))

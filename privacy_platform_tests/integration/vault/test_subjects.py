@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from privacy_platform.vault.keyring import KEYRING_VARIABLE, KeyringError, ensure_keyring, new_keyring
 from privacy_platform.vault.sealing import SealError, seal, unseal
-from privacy_platform.vault.subjects import VAULT_DATASET, subject_keys
+from privacy_platform.vault.subjects import VAULT_DATASET, check_keyring, subject_keys, worker_keyring
 from privacy_platform.warehouse.connection import Role, adbc, connect
 
 pytestmark = pytest.mark.usefixtures("warehouse")
@@ -48,6 +49,16 @@ def keys_of(connection: Any, frame: pl.DataFrame, current: int = 1) -> dict[str,
 def vault() -> Iterator[Any]:
     with closing(adbc(Role.PIPELINE)) as connection:
         yield connection
+
+
+def test_a_worker_with_another_keyring_is_refused(vault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = ensure_keyring()
+    with connect(Role.PIPELINE) as connection:
+        check_keyring(connection, keyring)
+    assert worker_keyring(vault) == keyring
+    monkeypatch.setenv(KEYRING_VARIABLE, new_keyring().model_dump_json())
+    with pytest.raises(KeyringError, match=r"keyring of a worker on .* give all workers the keyring of the driver"):
+        worker_keyring(vault)
 
 
 def test_a_subject_keeps_its_key(vault: Any) -> None:

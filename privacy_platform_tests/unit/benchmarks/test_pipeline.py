@@ -17,7 +17,7 @@ from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult,
 from benchmarks.measuring.stages import END, EXACT, Landing, exact_policy
 from benchmarks.peers import duckdb_aggregates, duckdb_events, polars_events
 from benchmarks.peers.texts import OWN, PATTERNS, SUSPICIOUS
-from benchmarks.quick import Quick, shown
+from benchmarks.quick import Quick, figures, shown
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import load_policies
 from privacy_platform.policy.tables import WHOLE
@@ -330,3 +330,13 @@ def test_quick_figures_stand_beside_the_committed_ones() -> None:
     )
     assert "are of 1 users" in shown(before, now.model_copy(update={"users": 9}))
     assert "| a / b | – | 3.00 | – |" in shown(None, now)
+    assert "Nothing is committed yet" in shown(None, now)
+    assert "The committed figures: old." in shown(before.model_copy(update={"note": "old."}), now)
+
+
+def test_quick_keeps_ratios_and_seconds_of_what_has_ended() -> None:
+    ratios = (Ratio(name="a / b", value=2.0), Ratio(name="  of it", value=3.0), Ratio(name="c", value=None))
+    stages = (stage("raw_users", 1.0), stage("raw_events", 1.0, error="gone"), stage("x, private", 1.0, part="private"))
+    kept = figures(run(stages=stages, ratios=ratios), {"stage": 0.5})
+    assert kept.ratios == {"a / b": 2.0, "stage": 0.5}
+    assert kept.seconds == {"raw_users": 1.0}
