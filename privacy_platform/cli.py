@@ -146,14 +146,17 @@ def _days(text: str) -> tuple[date, date] | None:
 def _materialize(selection: str, days: tuple[date, date] | None, *, quiet: bool) -> Any:
     from privacy_platform.definitions import build_definitions
     from privacy_platform.defs import runs
+    from privacy_platform.defs.assets import landing_names
     from privacy_platform.defs.instance import open_instance
     from privacy_platform.engine.early import start_early
     from privacy_platform.policy.load import load_policies
     from privacy_platform.vault.keyring import ensure_keyring
 
     ensure_keyring()
-    start_early()
     policies = load_policies()
+    # Where nothing has landed there may be nothing to do, and no session to start.
+    if any(landing_names(policy, settings.landing()) for policy in policies.datasets.values()):
+        start_early()
     with (
         open_instance() as instance,
         Progress(

@@ -157,7 +157,7 @@ PY
 # What the archive of Spark's classes is made of: this Java and these jars.
 classes_of() { { readlink -f "$(java_program)"; stat -L -c '%s %Y' "$(java_program)"; grep '^pyspark==' "$lock"; } 2>&1; }
 
-# Sessions start in half the time with it. Without it they start as well, so nothing fails here.
+# Sessions start faster with it. Without it they start as well, so nothing fails here.
 archive_classes() {
   [[ -f $classes.stamp && $(<"$classes.stamp") == "$(classes_of)" ]] && return
   say "archiving the classes that Spark loads, so that its sessions start faster"

@@ -13,6 +13,8 @@ from privacy_platform.warehouse.connection import dagster_url
 from privacy_platform.warehouse.migrations import ensure_warehouse
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
+_STATEMENT_MILLISECONDS = 60_000
+_RECYCLE_SECONDS = 3_600
 _STORAGE = {"storage": {"postgres": {"postgres_url": {"env": URL_VARIABLE}}}}
 
 
@@ -52,4 +54,9 @@ def open_instance() -> dg.DagsterInstance:
     # Single-run backfills are marked beta; what we use of them is tested here.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-    return dg.DagsterInstance.get()
+    instance = dg.DagsterInstance.get()
+    # As the web server does: Dagster would connect anew for each event of a run, which takes longer than to store it.
+    instance.optimize_for_webserver(
+        statement_timeout=_STATEMENT_MILLISECONDS, pool_recycle=_RECYCLE_SECONDS, max_overflow=20
+    )
+    return instance

@@ -9,24 +9,30 @@ or if there is none: a session then starts slower, and that is all.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+import polars as pl
+import pyarrow as pa
+from pyspark.sql import functions
 
 from privacy_platform import settings
 from privacy_platform.errors import PrivacyPlatformError
 
 # Said of an archive that does not fit any more, at every start; it is no news to whoever runs a release.
 QUIET = "-Xlog:cds*=off"
-_RECORD = "PRIVACY_PLATFORM_RECORD_CLASSES"
-# The JVM writes it after the session's Python has ended.
-_SECONDS = 120.0
+# Many times what it takes, for a busy machine.
+_SECONDS = 600.0
+_REHEARSE = "import sys; from privacy_platform.engine.class_archive import rehearse; rehearse(sys.argv[1])"
+# Of the process that rehearses, instead of the usual ones.
+_options: list[str] = []
 
 
 class ClassArchiveError(PrivacyPlatformError):
@@ -40,9 +46,8 @@ def archive() -> Path:
 
 def java_options() -> list[str]:
     """Options for the driver's JVM: to use the archive where there is one."""
-    recorded = os.environ.get(_RECORD)
-    if recorded:
-        return [f"-XX:ArchiveClassesAtExit={recorded}", QUIET]
+    if _options:
+        return _options
     # A blank would end the option.
     usable = archive().is_file() and not any(c.isspace() for c in str(archive()))
     return [f"-XX:SharedArchiveFile={archive()}", "-Xshare:auto", QUIET] if usable else []
@@ -54,72 +59,73 @@ def make() -> Path:
     Raises:
         ClassArchiveError: the session failed, or its JVM cannot write an archive.
     """
+    for left in archive().parent.glob(f"{archive().name}.*"):  # by a JVM that ended too late
+        left.unlink(missing_ok=True)
     partial = archive().with_name(f"{archive().name}.{os.getpid()}")
     with TemporaryDirectory(prefix="privacy-platform-") as home:
-        environment = {**os.environ, _RECORD: str(partial), settings.HOME_VARIABLE: home}
+        environment = {**os.environ, settings.HOME_VARIABLE: home}
         environment.pop("PRIVACY_PLATFORM_SPARK_MASTER", None)
-        command = [sys.executable, "-c", "from privacy_platform.engine.class_archive import rehearse; rehearse()"]
-        try:
-            # Ends when the JVM, which holds the other end of the pipe, has ended too.
-            ended = subprocess.run(
-                command,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            partial.unlink(missing_ok=True)
-            raise ClassArchiveError(f"Spark's session and its JVM have not ended within {_SECONDS:.0f} s.") from None
-    if ended.returncode or not partial.is_file():
+        command = [sys.executable, "-c", _REHEARSE, str(partial)]
+        # In a session of its own: what is not ended in time is, with the JVM that it started.
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process:
+            try:
+                # Ends when the JVM, which holds the other end of the pipe, has ended too.
+                told, _ = process.communicate(timeout=_SECONDS)
+            except BaseException as error:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                partial.unlink(missing_ok=True)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                late = f"Spark's session and its JVM have not ended within {_SECONDS:.0f} s."
+                raise ClassArchiveError(late) from None
+    # The JVM writes the beginning last. What it had no time to finish must not be used: reading it ends in a crash.
+    if process.returncode or not _whole(partial):
         partial.unlink(missing_ok=True)
-        said = ended.stdout.decode(errors="replace").strip().splitlines()[-3:]
+        said = told.decode(errors="replace").strip().splitlines()[-3:]
         raise ClassArchiveError(f"Spark's JVM has written no archive: {' '.join(said) or 'it gave no reason'}")
     partial.replace(archive())
     return archive()
 
 
-def rehearse() -> None:
-    """Go once through what a release does with Spark: tasks in Python, groups, windows, joins, kept pieces."""
-    from privacy_platform.engine.session import spark_session
-    from privacy_platform.engine.stage import collected, kept_pieces, kept_stage, run_kept, run_stage
+def _whole(file: Path) -> bool:
+    try:
+        with file.open("rb") as written:
+            return any(written.read(4))
+    except FileNotFoundError:
+        return False
 
+
+def rehearse(written: str) -> None:
+    """Go once through all that a release does with Spark: tasks, pieces that are kept, groups of what tasks read.
+
+    Args:
+        written: where the JVM is to write the archive at its end.
+    """
+    from privacy_platform.engine.session import spark_session
+    from privacy_platform.engine.stage import (
+        collected,
+        frame_stage,
+        kept_pieces,
+        kept_stage,
+        read_stage,
+        run_kept,
+        run_stage,
+    )
+
+    _options[:] = [f"-XX:ArchiveClassesAtExit={written}", QUIET]
     spark = spark_session()
     run_stage(spark, [1, 2], lambda split: Counter(split=split))
     kept = kept_stage(spark, [1, 2], lambda split: iter([("piece", bytes([split]))]))
     kept_pieces(kept, "piece")
     run_kept(kept, ["piece"], lambda split, pieces: Counter(split=split, pieces=len(list(pieces))))
     kept.unpersist()
-    collected(_figures(spark))
-
-
-def _figures(spark: SparkSession) -> DataFrame:
-    rows = spark.range(0, 1000, 1, 2).mapInArrow(lambda batches: batches, "id long")
-    day = F.date_trunc("day", F.timestamp_seconds(F.col("id") * 3600)).cast("timestamp")
-    rows = rows.select("id", (F.col("id") % 97).cast("string").alias("unit"), day.alias("day"), F.rand().alias("value"))
-    people = rows.groupBy("unit").agg(F.max("value").alias("most"))
-    rows = (
-        rows.repartition(F.col("unit")).join(people, on="unit", how="left").withColumn("hash", F.xxhash64("unit", "id"))
-    )
-    rank = F.row_number().over(Window.partitionBy("unit", "day").orderBy("hash"))
-    so_far = Window.partitionBy("unit").orderBy("hash").rowsBetween(Window.unboundedPreceding, 0)
-    rows = rows.withColumn("rank", rank).withColumn("before", F.sum(F.lit(1).cast("long")).over(so_far))
-    rows = rows.withColumn(
-        "stays",
-        (F.col("rank") <= 3)
-        & (F.col("before") <= 50)
-        & F.lag("day").over(Window.partitionBy("unit").orderBy("hash")).isNotNull(),
-    )
-    pairs = F.slice(F.array_sort(F.collect_set(F.when(F.col("stays"), F.struct("hash", "value")))), 1, 5)
-    each = rows.groupBy("unit", F.to_date("day").alias("date")).agg(
-        F.first("most").alias("most"),
-        F.count(F.lit(1)).alias("rows"),
-        F.size(pairs).alias("pairs"),
-        F.sum(F.when(F.col("stays"), F.greatest(F.least("value", F.lit(0.9)), F.lit(0.1))).cast("double")).alias("sum"),
-        F.percentile("value", F.lit(0.5)).alias("median"),
-    )
-    return each.groupBy("date").agg(F.count(F.lit(1)).alias("people"), F.sum("rows"), F.avg("sum"), F.max("most"))
+    frame_stage(spark, [1, 2], lambda split: pl.DataFrame({"split": [split]}))
+    batch = pa.RecordBatch.from_pydict({"day": [date(2026, 1, 1)], "kind": ["a"], "value": [0.5]})
+    read = read_stage(spark, [1, 2], lambda _: iter([batch]), "day date, kind string, value double")
+    collected(read.groupBy("day", "kind").agg(functions.percentile("value", functions.lit(0.5)).alias("value")))
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class Daemon:
             assert self.process.poll() is None, self.said()[-4000:]
             return re.search(pattern, self.said())
 
-        found: re.Match[str] = until(look, seconds=60, what=f"{pattern} in {self.log}")
+        found: re.Match[str] = until(look, seconds=600, what=f"{pattern} in {self.log}")
         return found
 
     def family(self) -> list[psutil.Process]:

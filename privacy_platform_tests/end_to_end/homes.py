@@ -39,7 +39,7 @@ class Home:
     """One home; `extra` is set for its processes on top of a clean environment."""
 
     path: Path
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict, repr=False)
     urls: dict[Role, str] = field(default_factory=dict, repr=False)
 
     @property

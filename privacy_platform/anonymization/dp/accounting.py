@@ -15,6 +15,7 @@ sets that differ in everything one unit contributed (added or removed); what a u
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from privacy_platform.errors import PrivacyPlatformError
@@ -137,6 +138,7 @@ def epsilon_of(rho: float, delta: float) -> float:
     return max(0.0, min(bounds))
 
 
+@lru_cache(maxsize=256)
 def rho_of(epsilon: float, delta: float) -> float:
     """The largest rho whose mechanisms are (epsilon, delta)-DP by `epsilon_of`, to twelve digits and never above."""
     if epsilon <= 0 or delta <= 0:

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import polars as pl
-from kafka import TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError
 from psycopg import Connection
 
 from privacy_platform.engine.sources.batch import LINE, Batch, convert, parse_json, rejects_of
@@ -156,6 +154,10 @@ def _shared(lags: Mapping[int, int], limit: int) -> dict[int, int]:
 
 def _consumed(wanted: OffsetRange) -> Iterator[list[Message]]:
     """The records of a range, some tens of thousands at a time."""
+    # Whoever loads the definitions comes by here, and need not wait for a client's library.
+    from kafka import TopicPartition
+    from kafka.errors import KafkaError, OffsetOutOfRangeError
+
     partition = TopicPartition(wanted.topic, wanted.partition)
     name = f"{wanted.topic}[{wanted.partition}]"
     try:
