@@ -129,7 +129,7 @@ def open_staging(connection: Connection, release: Release) -> None:
     for partition in release.partitions:
         child = sql.Identifier(STAGING, release.partition(partition))
         connection.execute(
-            # A release is analyzed with its indexes. Vacuumed meanwhile, it would be read once more, and the swap might wait
+            # A release is analyzed with its indexes. Vacuumed meanwhile it would be read again, and the swap might wait
             # for that to be given up.
             sql.SQL("CREATE {} TABLE {} PARTITION OF {} {} {} WITH (autovacuum_enabled = false)").format(
                 sql.SQL("UNLOGGED" if release.copied else ""),
