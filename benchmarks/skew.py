@@ -2,7 +2,7 @@
 
 Events are generated once, and a copy in which a tenth of the sessions is one user's (with `--one-session`: in which
 that user has a single session a day). Both are taken through landing, anonymizing and every aggregate of events,
-exact and private, in turns. Printed is, for each, the ratio of the seconds, and the longest task beside the mean one, of
+exact and private, in turns. Printed is for each the ratio of the seconds, and the longest task beside the mean one of
 the stage in which that is the most (of those of two tasks or more that took half a second or more), from Spark's log of
 events. With `--processors` the work is cut as for a cluster of so many, by however few it is then done.
 """
