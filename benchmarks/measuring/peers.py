@@ -40,7 +40,7 @@ from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING
 
-__all__ = ["COMPARED", "compared", "differing_groups", "ratios"]
+__all__ = ["COMPARED", "Record", "compared", "differing_groups", "ratios"]
 
 CITIES = PACKAGED / "hierarchies" / "city.csv"
 DUCKDB, POLARS, JDBC, FLOOR = "DuckDB", "Polars streaming", "Spark SQL + JDBC", "floor, bare COPY"
@@ -98,7 +98,7 @@ class _Peers:
         return result, target
 
 
-class _Record:
+class Record:
     """The result as it grows; it is kept after everything that was found."""
 
     def __init__(self, result: RunResult, keep: Callable[[RunResult], object]) -> None:
@@ -145,7 +145,7 @@ def compared(
     _settle()
     policies = load_policies()
     peers = _Peers(landing, meter, {name: anonymized_table(policies.datasets[name]) for name in landing.files})
-    record = _Record(result, keep)
+    record = Record(result, keep)
     _loads(peers, record, polars=polars)
     if jdbc_events:
         record.add(_jdbc(peers, min(jdbc_events, landing.events)))
@@ -160,7 +160,7 @@ def compared(
     return record.result
 
 
-def _loads(peers: _Peers, record: _Record, *, polars: bool) -> None:
+def _loads(peers: _Peers, record: Record, *, polars: bool) -> None:
     """DuckDB and Polars, from the files to tables."""
     loads: list[tuple[str, str, Callable[[Path, Path, str], object]]] = [
         (DUCKDB, "users", lambda users, _, target: duckdb_users.load(users, CITIES, target)),
@@ -249,7 +249,7 @@ def _floor(peers: _Peers, dataset: str, finished: Finished) -> StageResult:
     return done
 
 
-def _aggregates(meter: Meter, finished: Mapping[str, Finished], record: _Record) -> None:
+def _aggregates(meter: Meter, finished: Mapping[str, Finished], record: Record) -> None:
     """DuckDB's aggregates, and how many groups differ from ours."""
     policies = load_policies()
     with Aggregator(finished["users"].parquet, finished["events"].parquet) as duckdb:
