@@ -75,6 +75,9 @@ def _run(options: argparse.Namespace) -> RunResult:
         sys.stderr.write(f"[{time.monotonic() - begin:6.0f} s] {text}\n")
         sys.stderr.flush()
 
+    def keep(done: RunResult) -> None:
+        save(options.json, done)
+
     result = RunResult(
         users=options.users, events=options.events, days=options.days, format=options.format, machine=machine(PACKAGES)
     )
@@ -106,13 +109,13 @@ def _run(options: argparse.Namespace) -> RunResult:
         )
         try:
             stages = row_stages(spark, landing, keep_files=options.peers) + aggregate_stages(spark, landing)
-            result = measured(result, stages, meter, keep=lambda done: save(options.json, done))
+            result = measured(result, stages, meter, keep=keep)
             sizes = table_sizes()
             accounts = balances(landing, result.stages, {size.name: size.rows for size in sizes})
             result = result.model_copy(update={"tables": tuple(sizes), "balances": tuple(accounts)})
             save(options.json, result)
             if options.peers:
-                result = compared(result, spark, landing, meter, jdbc_events=options.jdbc_events)
+                result = compared(result, landing, meter, jdbc_events=options.jdbc_events, keep=keep)
         finally:
             spark.stop()
     complete = result.reconciled and not any(stage.error for stage in result.stages)

@@ -85,7 +85,7 @@ def _measured(options: argparse.Namespace) -> Quick:
         try:
             aggregates = [stage for stage in aggregate_stages(spark, landing) if stage.part == "exact"]
             result = measured(result, [*row_stages(spark, landing, keep_files=True), *aggregates], meter)
-            result = compared(result, spark, landing, meter, polars=False)
+            result = compared(result, landing, meter, polars=False)
             stage = _stage(spark, landing, options.runs)
         finally:
             spark.stop()

@@ -2,10 +2,9 @@
 
 Events are generated once, and a copy in which a tenth of the sessions is one user's (with `--one-session`: in which
 that user has a single session a day). Both are taken through landing, anonymizing and every aggregate of events,
-exact and private, in turns. Printed is, for each, the ratio of the seconds, and, of the stages that read what others
-have shuffled, the rows of the task with the most beside the median task's, and the same of their seconds: the greatest
-of each (of stages with four tasks and 10,000 rows or more), from Spark's log of events. With `--processors` the work is
-cut as for a cluster of so many, by however few it is then done; Spark is kept from joining small parts of shuffles.
+exact and private, in turns. Printed is for each the ratio of the seconds, and the longest task beside the mean one of
+the stage in which that is the most (of those of two tasks or more that took half a second or more), from Spark's log of
+events. With `--processors` the work is cut as for a cluster of so many, by however few it is then done.
 """
 
 import argparse
@@ -42,16 +41,15 @@ from privacy_platform.warehouse.connection import Role, connect
 
 PACKAGES = ("pyspark", "polars")
 _EVEN, _SKEWED = "even", "skewed"
-_LEAST_TASKS, _LEAST_ROWS = 4, 10_000
+_LEAST_TASKS, _LEAST_SECONDS = 2, 0.5
 
 
 class _Task(NamedTuple):
-    """A task as Spark logged it; `rows` are those it read of a shuffle."""
+    """A task as Spark logged it."""
 
     began: float
     stage: int
     seconds: float
-    rows: int
 
 
 def main() -> None:
@@ -83,13 +81,12 @@ def main() -> None:
 
 
 def _session(log: Path) -> SparkSession:
-    """The platform's session on this machine, with Spark's log of events and no part of a shuffle joined to others."""
+    """The platform's session on this machine, with Spark's log of events."""
     log.mkdir()
     prepare_environment()
     builder = SparkSession.builder
     logged = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": log.as_uri(), "spark.eventLog.compress": "false"}
-    cut = {"spark.master": f"local[{os.cpu_count()}]", "spark.sql.adaptive.coalescePartitions.enabled": "false"}
-    for key, value in (spark_config() | logged | cut).items():
+    for key, value in (spark_config() | logged | {"spark.master": f"local[{os.cpu_count()}]"}).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 
@@ -183,14 +180,13 @@ def _skewed(events: pl.DataFrame, share: float, one_session: bool) -> pl.DataFra
 
 
 def _tasks(log: Path) -> list[_Task]:
-    """Every task that has read of a shuffle."""
+    """Every task."""
     found = []
     for line in _lines(log):
         if '"SparkListenerTaskEnd"' in line[:60]:
             event = json.loads(line)
-            info, rows = event["Task Info"], event["Task Metrics"]["Shuffle Read Metrics"]["Total Records Read"]
-            began, ended = info["Launch Time"] / 1000, info["Finish Time"] / 1000
-            found.append(_Task(began, event["Stage ID"], ended - began, rows))
+            began, ended = (event["Task Info"][name] / 1000 for name in ("Launch Time", "Finish Time"))
+            found.append(_Task(began, event["Stage ID"], ended - began))
     return found
 
 
@@ -201,25 +197,19 @@ def _lines(log: Path) -> Iterator[str]:
                 yield from file
 
 
-def _straggling(spans: Sequence[tuple[float, float]], tasks: Sequence[_Task]) -> tuple[float, float] | None:
-    """The greatest ratios of a stage's largest task to its median one, in rows and seconds; None if no stage counts."""
-    stages: dict[int, list[_Task]] = defaultdict(list)
+def _straggling(spans: Sequence[tuple[float, float]], tasks: Sequence[_Task]) -> float | None:
+    """The greatest ratio of a stage's longest task to its mean one; None when no stage counts."""
+    stages: dict[int, list[float]] = defaultdict(list)
     for task in tasks:
         if any(first <= task.began <= last for first, last in spans):
-            stages[task.stage].append(task)
-    shuffled = [s for s in stages.values() if len(s) >= _LEAST_TASKS and sum(t.rows for t in s) >= _LEAST_ROWS]
-    if not shuffled:
-        return None
-    rows, seconds = (
-        max(max(values) / max(statistics.median(values), 0.001) for values in each)
-        for each in ([[t.rows for t in s] for s in shuffled], [[t.seconds for t in s] for s in shuffled])
-    )
-    return rows, seconds
+            stages[task.stage].append(task.seconds)
+    counting = [s for s in stages.values() if len(s) >= _LEAST_TASKS and max(s) >= _LEAST_SECONDS]
+    return max((max(s) / statistics.mean(s) for s in counting), default=None)
 
 
 def _show(bench: _Bench, tasks: Sequence[_Task]) -> Mapping[str, Mapping[str, object]]:
     table = RichTable(title="A tenth of the events one user's, beside the same without")
-    headings = ("step", "even s", "skewed s", "ratio", "pairs", "largest / median task, even", "… skewed")
+    headings = ("step", "even s", "skewed s", "ratio", "pairs", "longest / mean task, even", "… skewed")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "step" else "right")
     ratios: dict[str, Mapping[str, object]] = {}
@@ -233,7 +223,7 @@ def _show(bench: _Bench, tasks: Sequence[_Task]) -> Mapping[str, Mapping[str, ob
             *(f"{statistics.median(each):.2f}" for each in (even, skewed)),
             f"{statistics.median(pairs):.2f}",
             " ".join(f"{pair:.2f}" for pair in pairs),
-            *("–" if w is None else f"{w[0]:.1f} rows, {w[1]:.1f} s" for w in worst.values()),
+            *("–" if w is None else f"{w:.2f}" for w in worst.values()),
         )
     Console(width=140).print(table)
     return ratios

@@ -7,7 +7,8 @@ with web server and daemon as `privacy-platform up` runs them. In a home of its 
    with their windows, since that is one transaction.
 2. *Sustained rate* (stream only): a backlog is produced first, then read; the records over the seconds of the batches,
    after a first part that warms up.
-3. *Memory* of the process and its children while the backlog is read, first and last quarter.
+3. *Memory* of the process and its children, first and last quarter: while the lag is measured (`--seconds 600` for ten
+   minutes), and while the backlog is read (stream only).
 """
 
 import argparse
@@ -60,7 +61,9 @@ def main() -> None:
         ensure_topic(broker.start(home).client)
         try:
             with _streaming() if options.mode == "stream" else _sensing() as read:
-                facts |= _lags(home, options.rate, options.seconds)
+                with _Memory(read) as memory:
+                    facts |= _lags(home, options.rate, options.seconds)
+                facts |= memory.quarters("steady rate")
                 if options.backlog and read is not None:
                     facts |= _sustained(read, options.backlog)
         finally:
@@ -116,6 +119,36 @@ class _Reading:
             except psutil.NoSuchProcess:
                 continue
         return total / 1e6
+
+
+class _Memory:
+    """Notes the memory of the streaming process every two seconds of a block."""
+
+    def __init__(self, read: _Reading | None) -> None:
+        self._read = read
+        self._noted: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._note, daemon=True)
+
+    def _note(self) -> None:
+        while self._read is not None and not self._ended.wait(2):
+            self._noted.append(self._read.memory_mb())
+
+    def __enter__(self) -> "_Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def quarters(self, when: str) -> dict[str, Any]:
+        """The mean of each quarter of the block, in MB."""
+        size = len(self._noted) // 4
+        if not size:
+            return {}
+        means = [round(statistics.mean(self._noted[n * size : (n + 1) * size])) for n in range(4)]
+        return {f"memory MB, {when}, by quarter": means}
 
 
 @contextmanager
@@ -205,23 +238,15 @@ def _sustained(read: _Reading, backlog: int) -> dict[str, Any]:
     before = len(read.batches)
     begun = time.monotonic()
     read.process.send_signal(signal.SIGCONT)
-    memory: list[float] = []
-
-    def caught_up() -> bool:
-        memory.append(read.memory_mb())
-        return read.caught_up(before)
-
-    _until(caught_up, seconds=3600)
+    with _Memory(read) as memory:
+        _until(partial(read.caught_up, before), seconds=3600)
     batches = read.batches[before:]
-    quarter = max(1, len(memory) // 4)
     return {
         "backlog": backlog,
         "produced events/s": round(backlog / produced),
         "records/s, all": round(sum(batch["records"] for _, batch in batches) / (batches[-1][0] - begun)),
         "records/s, batch by batch": [round(batch["records"] / batch["seconds"]) for _, batch in batches],
-        "memory MB, first quarter": round(statistics.mean(memory[:quarter])),
-        "memory MB, last quarter": round(statistics.mean(memory[-quarter:])),
-    }
+    } | memory.quarters("backlog")
 
 
 if __name__ == "__main__":

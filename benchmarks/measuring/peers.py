@@ -24,7 +24,6 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 from psycopg import sql
-from pyspark.sql import SparkSession
 
 from benchmarks.measuring.meter import Meter
 from benchmarks.measuring.results import ROW_PATH, Ratio, RunResult, StageResult
@@ -33,6 +32,7 @@ from benchmarks.peers import duckdb_events, duckdb_users, polars_events, tables
 from benchmarks.peers.duckdb_aggregates import QUERIES, Aggregator
 from benchmarks.peers.finished import Finished, export
 from benchmarks.users_end_to_end import head
+from privacy_platform.engine.stage import place_of
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PACKAGED, load_policies
@@ -40,7 +40,7 @@ from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING
 
-__all__ = ["COMPARED", "compared", "differing_groups", "ratios"]
+__all__ = ["COMPARED", "Record", "compared", "differing_groups", "ratios"]
 
 CITIES = PACKAGED / "hierarchies" / "city.csv"
 DUCKDB, POLARS, JDBC, FLOOR = "DuckDB", "Polars streaming", "Spark SQL + JDBC", "floor, bare COPY"
@@ -98,25 +98,70 @@ class _Peers:
         return result, target
 
 
+class Record:
+    """The result as it grows; it is kept after everything that was found."""
+
+    def __init__(self, result: RunResult, keep: Callable[[RunResult], object]) -> None:
+        self.result = result
+        self._keep = keep
+
+    def add(self, stage: StageResult) -> None:
+        """A peer was measured."""
+        self._grow(peers=(*self.result.peers, stage))
+        self._grow(ratios=tuple(ratios(self.result)))
+
+    def note(self, name: str, find: Callable[[], object]) -> None:
+        """Something to tell beside; what goes wrong with it must not cost the figures."""
+        try:
+            found = find()
+        except Exception as error:
+            found = f"not found out ({place_of(error)})"
+        self._grow(facts={**self.result.facts, name: found})
+
+    def _grow(self, **fields: object) -> None:
+        self.result = self.result.model_copy(update=fields)
+        self._keep(self.result)
+
+
 def compared(
-    result: RunResult, spark: SparkSession, landing: Landing, meter: Meter, *, jdbc_events: int = 0, polars: bool = True
+    result: RunResult,
+    landing: Landing,
+    meter: Meter,
+    *,
+    jdbc_events: int = 0,
+    polars: bool = True,
+    keep: Callable[[RunResult], object] = lambda _: None,
 ) -> RunResult:
     """The result of a run with those of the peers, and the ratios.
 
     Args:
         result: of the run, whose tables stand and whose files are there.
-        spark: the run's session; what it holds would count as a peer's, so nothing runs in it meanwhile.
         landing: the files.
         meter: of the run.
         jdbc_events: events of the JDBC peer; 0 leaves it out.
         polars: whether Polars is measured.
+        keep: is given the result whenever it has grown.
     """
     _settle()
     policies = load_policies()
     peers = _Peers(landing, meter, {name: anonymized_table(policies.datasets[name]) for name in landing.files})
-    measured: list[StageResult] = []
-    facts: dict[str, object] = {}
-    users, events = peers.file("users"), peers.file("events")
+    record = Record(result, keep)
+    _loads(peers, record, polars=polars)
+    if jdbc_events:
+        record.add(_jdbc(peers, min(jdbc_events, landing.events)))
+    with meter.scratch("finished") as folder:
+        finished: dict[str, Finished] = {}
+        for name, table in peers.tables.items():
+            record.note(f"finished rows, {name}", partial(_export, finished, name, table, folder))
+        for name, rows in finished.items():
+            record.add(_floor(peers, name, rows))
+        if len(finished) == len(peers.tables):
+            _aggregates(meter, finished, record)
+    return record.result
+
+
+def _loads(peers: _Peers, record: Record, *, polars: bool) -> None:
+    """DuckDB and Polars, from the files to tables."""
     loads: list[tuple[str, str, Callable[[Path, Path, str], object]]] = [
         (DUCKDB, "users", lambda users, _, target: duckdb_users.load(users, CITIES, target)),
         (DUCKDB, "events", lambda users, events, target: duckdb_events.load(events, users, target)),
@@ -124,24 +169,20 @@ def compared(
     if polars:
         loads.append((POLARS, "events", lambda users, events, target: polars_events.load(events, users, target)))
     for who, dataset, run in loads:
+        table = peers.tables[dataset]
         with peers.few() as (few_users, few_events), suppress(Exception):  # what is wrong shows when it is measured
-            tables.create(peers.tables[dataset], f"bench_{dataset}")
+            tables.create(table, f"bench_{dataset}")
             run(few_users, few_events, f"bench_{dataset}")
-        done, target = peers.load(who, dataset, partial(run, users, events))
-        measured.append(done)
+        done, target = peers.load(who, dataset, partial(run, peers.file("users"), peers.file("events")))
+        record.add(done)
         if not done.error:
-            facts[f"rows not as {who}'s, {dataset}"] = _differences(peers.tables[dataset], target, dataset, landing)
-        tables.create(peers.tables[dataset], target)  # gives back the room
-    if jdbc_events:
-        measured.append(_jdbc(peers, events, users, min(jdbc_events, landing.events)))
-    with meter.scratch("finished") as folder:
-        finished = {name: export(table, folder) for name, table in peers.tables.items()}
-        measured += [_floor(peers, name, finished[name]) for name in finished]
-        aggregates, differing = _aggregates(meter, finished)
-        measured += aggregates
-        facts |= differing
-    result = result.model_copy(update={"peers": tuple(measured), "facts": {**result.facts, **facts}})
-    return result.model_copy(update={"ratios": tuple(ratios(result))})
+            record.note(f"rows not as {who}'s, {dataset}", partial(_differences, table, target, dataset, peers.landing))
+        tables.create(table, target)  # gives back the room
+
+
+def _export(finished: dict[str, Finished], name: str, table: Table, folder: Path) -> int:
+    finished[name] = export(table, folder)
+    return finished[name].rows
 
 
 def _settle(patience: float = 600.0) -> None:
@@ -170,8 +211,9 @@ def _differences(table: Table, theirs: str, dataset: str, landing: Landing) -> i
     return int(row[0]) if row else 0
 
 
-def _jdbc(peers: _Peers, events: Path, users: Path, rows: int) -> StageResult:
+def _jdbc(peers: _Peers, rows: int) -> StageResult:
     """Spark SQL and JDBC on the first events; its own seconds, since the session's start is not to count."""
+    users, events = peers.file("users"), peers.file("events")
     few = head(events, events.with_name("jdbc-few.jsonl"), min(_JDBC_WARM_UP, rows))
     some = head(events, events.with_name("jdbc.jsonl"), rows)
     targets = ("bench_jdbc_few", "bench_jdbc")
@@ -207,11 +249,9 @@ def _floor(peers: _Peers, dataset: str, finished: Finished) -> StageResult:
     return done
 
 
-def _aggregates(meter: Meter, finished: Mapping[str, Finished]) -> tuple[list[StageResult], dict[str, object]]:
+def _aggregates(meter: Meter, finished: Mapping[str, Finished], record: Record) -> None:
     """DuckDB's aggregates, and how many groups differ from ours."""
     policies = load_policies()
-    measured: list[StageResult] = []
-    differing: dict[str, object] = {}
     with Aggregator(finished["users"].parquet, finished["events"].parquet) as duckdb:
         for name in QUERIES:
             policy = policies.aggregates[name]
@@ -222,14 +262,15 @@ def _aggregates(meter: Meter, finished: Mapping[str, Finished]) -> tuple[list[St
                 frames.append(duckdb.compute(name))
                 return frames[0].height
 
-            measured.append(meter.measure(f"{OVER_PARQUET}, {name}", "peers", finished[source].rows, run))
+            record.add(meter.measure(f"{OVER_PARQUET}, {name}", "peers", finished[source].rows, run))
             table = aggregate_table(policy, policies).name + (EXACT if policy.is_private else "")
-            if frames:
-                keys = [*(["window_start"] if policy.window else []), *policy.dimensions]
-                differing[f"groups not as DuckDB's, {name}"] = differing_groups(
-                    _published(table, frames[0].columns), frames[0], keys
-                )
-    return measured, differing
+            keys = [*(["window_start"] if policy.window else []), *policy.dimensions]
+            for frame in frames:
+                record.note(f"groups not as DuckDB's, {name}", partial(_differing, table, frame, keys))
+
+
+def _differing(table: str, theirs: pl.DataFrame, keys: Sequence[str]) -> int:
+    return differing_groups(_published(table, theirs.columns), theirs, keys)
 
 
 def _published(table: str, columns: Iterable[str]) -> pl.DataFrame:

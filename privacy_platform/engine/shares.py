@@ -1,21 +1,32 @@
-"""Aggregating zone tables by shares of the people: each share is read and computed in a task, and the results added up.
+"""Aggregating zone tables by shares of the people: each share is computed in a task, and the results added up.
 
-Every task reads all blocks and keeps the rows of its share. That is cheaper than to shuffle rows by person, however
-many of them are one person's, and nothing of a row leaves the task: what does is groups, which are few.
+A task reads all blocks and keeps the rows of its share. Where there are many shares the table is read once instead, and
+its rows are dealt out into files, one for each share, that the tasks find on their machine's disk; a file that is not
+there (see `engine.spill`) is made up for by reading its blocks again. Rows never go through the JVM, and nothing of one
+leaves the tasks: what does is groups, which are few.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import reduce
+from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 from psycopg import Connection
 from pyspark.sql import SparkSession
 
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.zone import ZoneSplit, read_columns, share_splits
+from privacy_platform.engine.sources.zone import (
+    SHARE,
+    ZoneSplit,
+    read_columns,
+    read_query,
+    relation_splits,
+    share_splits,
+)
+from privacy_platform.engine.spill import Spill, remove, spilled
 from privacy_platform.engine.stage import frame_stage
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.tables import Partition, Table
@@ -27,6 +38,9 @@ Read = Mapping[Table, Sequence[Partition]]
 """The tables an aggregate is made from, its source first, with the partitions to read."""
 Compute = Callable[[AggregatePolicy, pl.DataFrame, pl.DataFrame | None], pl.DataFrame]
 """What becomes of the rows of a share: the policy, the source's rows, the joined table's."""
+# To read the table so many times by each processor costs less than to write its columns down once.
+_READ_AGAIN = 2
+_FILES = {"share": pl.Int64(), "path": pl.String()}
 
 
 def require_upstream(connection: Connection, table: Table, sources: Sequence[Table]) -> None:
@@ -55,12 +69,39 @@ class Shares:
         (source, chosen), *others = read.items()
         names = [partition_name(source, partition) for partition in chosen]
         self.splits = share_splits(connection, source.zone, names, policy.unit, parallelism=parallelism())
+        self.pieces = relation_splits(connection, source.zone, names, parallelism=parallelism())
         self.rows = ShareRows(policy, source, others[0][0] if policy.join else None, seen)
 
     def computed(self, spark: SparkSession, compute: Compute) -> list[pl.DataFrame]:
         """What `compute`, a function that can be pickled, makes of each share; of no rows where there is no share."""
         task = _Task(self.rows, compute)
-        return frame_stage(spark, self.splits, task) or [task.of_nobody()]
+        whole = [_Share(split) for split in self.splits]
+        if len(whole) > _READ_AGAIN * parallelism():
+            whole = self._dealt(spark)
+        return frame_stage(spark, whole, task) or [task.of_nobody()]
+
+    def _dealt(self, spark: SparkSession) -> "list[_Share]":
+        """The shares with the files that their rows lie in, in the order of the blocks these were read from."""
+        pieces = self.pieces
+        files = frame_stage(spark, pieces, _Deal(self.rows, len(self.splits)))
+        found = [dict(frame.iter_rows()) for frame in files]
+        return [
+            _Share(
+                split,
+                tuple(
+                    (replace(split, blocks=p.blocks), f.get(split.share)) for p, f in zip(pieces, found, strict=True)
+                ),
+            )
+            for split in self.splits
+        ]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A share, and, if its rows were dealt out, the file of each piece of the table, None where it has no row of it."""
+
+    split: ZoneSplit
+    files: tuple[tuple[ZoneSplit, str | None], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,35 +115,79 @@ class ShareRows:
 
     def read(self, split: ZoneSplit) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The source's rows and the joined table's."""
-        rows = self._frame(self.source, split)
+        return self.beside(self.frames(split), split)
+
+    def frames(self, split: ZoneSplit) -> Iterator[pl.DataFrame]:
+        """The source's rows of a share, or of a piece of it, in the types of the table."""
+        return self._read(self.source, split)
+
+    def beside(self, frames: Iterable[pl.DataFrame], split: ZoneSplit) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """The given rows of the source, and those of the joined table that they may need."""
+        rows = reduce(lambda a, b: a.vstack(b), frames, self.empty(self.source))
         join = self.policy.join
         if self.joined is None or join is None:
             return rows, None
         # Joined by something else than the person, a row may need any of the other table's.
         token = join.by if join.by == self.policy.unit else None
-        return rows, self._frame(self.joined, split.of_table(self.joined.zone, self.joined.name, token))
+        other = self._read(self.joined, split.of_table(self.joined.zone, self.joined.name, token))
+        return rows, reduce(lambda a, b: a.vstack(b), other, self.empty(self.joined))
 
     def nobody(self) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The same without any row."""
-        return self._empty(self.source), self._empty(self.joined) if self.joined else None
+        return self.empty(self.source), self.empty(self.joined) if self.joined else None
 
-    def _empty(self, table: Table) -> pl.DataFrame:
+    def empty(self, table: Table) -> pl.DataFrame:
+        """No rows of the columns of a table that are needed."""
         return pl.DataFrame(schema={name: table.column(name).type.polars for name in used_columns(self.policy, table)})
 
-    def _frame(self, table: Table, split: ZoneSplit) -> pl.DataFrame:
-        empty = self._empty(table)
-        batches: Iterator[pa.RecordBatch] = read_columns(split, empty.columns, seen=self.seen)
-        frames = (pl.DataFrame(pl.from_arrow(batch)).cast(empty.schema) for batch in batches)
-        return reduce(lambda a, b: a.vstack(b), frames, empty)
+    def _read(self, table: Table, split: ZoneSplit) -> Iterator[pl.DataFrame]:
+        empty = self.empty(table)
+        for batch in read_columns(split, empty.columns, seen=self.seen):
+            yield pl.DataFrame(pl.from_arrow(batch)).cast(empty.schema)
+
+
+@dataclass(frozen=True)
+class _Deal:
+    """Reads a piece of the table and deals its rows out into files by share; returns which file is whose."""
+
+    rows: ShareRows
+    shares: int
+
+    def __call__(self, piece: ZoneSplit) -> pl.DataFrame:
+        empty = self.rows.empty(self.rows.source)
+        query = piece.dealt(empty.columns, self.rows.policy.unit, self.shares)
+        files: dict[int, Spill] = {}
+        with ExitStack() as open_files:
+            for batch in read_query(query, seen=self.rows.seen):
+                frame = pl.DataFrame(pl.from_arrow(batch))
+                for (share,), rows in frame.partition_by(SHARE, as_dict=True, include_key=False).items():
+                    if share not in files:
+                        files[share] = open_files.enter_context(Spill())
+                    files[share].add(rows.cast(empty.schema))
+        paths = {share: str(spill.path) for share, spill in files.items()}
+        return pl.DataFrame({"share": list(paths), "path": list(paths.values())}, schema=_FILES)
 
 
 @dataclass(frozen=True)
 class _Task:
+    """Computes a share, and removes the files that its rows lay in."""
+
     rows: ShareRows
     compute: Compute
 
-    def __call__(self, split: ZoneSplit) -> pl.DataFrame:
-        return self.compute(self.rows.policy, *self.rows.read(split))
+    def __call__(self, share: _Share) -> pl.DataFrame:
+        if share.files is None:
+            return self.compute(self.rows.policy, *self.rows.read(share.split))
+        found = self.compute(self.rows.policy, *self.rows.beside(self._dealt(share.files), share.split))
+        for _, path in share.files:
+            if path is not None:
+                remove(Path(path))
+        return found
+
+    def _dealt(self, files: Sequence[tuple[ZoneSplit, str | None]]) -> Iterator[pl.DataFrame]:
+        for piece, path in files:
+            if path is not None:
+                yield from spilled(Path(path)) or self.rows.frames(piece)
 
     def of_nobody(self) -> pl.DataFrame:
         return self.compute(self.rows.policy, *self.rows.nobody())

@@ -129,7 +129,9 @@ def open_staging(connection: Connection, release: Release) -> None:
     for partition in release.partitions:
         child = sql.Identifier(STAGING, release.partition(partition))
         connection.execute(
-            sql.SQL("CREATE {} TABLE {} PARTITION OF {} {} {}").format(
+            # A release is analyzed with its indexes. Vacuumed meanwhile it would be read again, and the swap might wait
+            # for that to be given up.
+            sql.SQL("CREATE {} TABLE {} PARTITION OF {} {} {} WITH (autovacuum_enabled = false)").format(
                 sql.SQL("UNLOGGED" if release.copied else ""),
                 child,
                 parent,
@@ -310,5 +312,5 @@ def swap(
                 parent, sql.Identifier(table.zone, final), sql.SQL(partition.bounds)
             )
         )
-        if partition.day is not None:
-            connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT day").format(sql.Identifier(table.zone, final)))
+        ending = "RESET (autovacuum_enabled)" + ("" if partition.day is None else ", DROP CONSTRAINT day")
+        connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(table.zone, final), sql.SQL(ending)))

@@ -22,6 +22,7 @@ _LEAST_BLOCKS = 1024
 _SUBJECT_BYTES = 48 * 2**20
 # Some columns of all rows of a share lie in a task's memory.
 _SHARE_BYTES = 2**30
+SHARE = "__share"
 _WORK_MEMORY = "128MB"
 # Of what ADBC hands over at once: enough rows that what every kernel costs by itself does not count.
 _BATCH_BYTES = 48 * 2**20
@@ -70,6 +71,15 @@ class ZoneSplit:
             for piece in self.blocks
         )
 
+    def dealt(self, columns: Sequence[str], token: str, shares: int) -> str:
+        """The query of the given columns of everybody, and in `SHARE` which of so many shares each row is of."""
+        names = ", ".join(f'r."{name}"' for name in columns)
+        share = _share_of(f'r."{token}"', shares) + f' AS "{SHARE}"'
+        return " UNION ALL ".join(
+            f'SELECT {names}, {share} FROM "{piece.schema}"."{piece.relation}" r WHERE {piece.where}'
+            for piece in self.blocks
+        )
+
     def of_table(self, schema: str, name: str, token: str | None) -> "ZoneSplit":
         """The rows of the same people in another table, where `token` tells them; without it, all of that table."""
         everything = Blocks(schema, name, 0, _NO_END)
@@ -81,8 +91,12 @@ class ZoneSplit:
         """The condition that a token (an SQL expression) is of a subject of the split's share."""
         if self.shares == 1:
             return "true"
-        # A hash and not the token itself: nothing is known of how tokens are written, or spread.
-        return f"(hashtext({token}) & 2147483647) % {self.shares} = {self.share}"
+        return f"{_share_of(token, self.shares)} = {self.share}"
+
+
+def _share_of(token: str, shares: int) -> str:
+    """Which share a token is of; by a hash and not the token itself: nothing is known of how tokens are written."""
+    return f"((hashtext({token}) & 2147483647) % {shares})"
 
 
 def zone_splits(

@@ -1,14 +1,18 @@
 """Aggregates equal what Polars computes from the same tables, and no group of few people is shown."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
+from privacy_platform.engine import shares
 from privacy_platform.engine.aggregate import people_of
 from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
+from privacy_platform.engine.shares import Shares
 from privacy_platform.engine.sources import zone
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
@@ -31,6 +35,9 @@ from privacy_platform_tests.integration.engine.support import (
     visit,
     visits_policy,
 )
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 MEMBERS = people_policy("agg_people")
 CALLS = visits_policy("agg_visits", "agg_people")
@@ -84,6 +91,20 @@ def ready(world: World) -> World:
     return world
 
 
+def _lost(deal: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """The shares without their files, as on another machine."""
+
+    def dealt(self: Shares, spark: "SparkSession") -> list[Any]:
+        found = deal(self, spark)
+        assert any(path for share in found for _, path in share.files)
+        return [
+            replace(share, files=tuple((piece, path and f"{path}-elsewhere") for piece, path in share.files))
+            for share in found
+        ]
+
+    return dealt
+
+
 def _length() -> pl.Expr:
     return (pl.col("at").max() - pl.col("at").min()).over("token", "session_hash").dt.total_microseconds() / 1e6
 
@@ -134,14 +155,20 @@ def brute_force(minimum: int) -> pl.DataFrame:
     )
 
 
-@pytest.mark.parametrize(("minimum", "processors"), [(2, 1), (6, 2), (2, 9)])
+@pytest.mark.parametrize(
+    ("minimum", "processors", "files"), [(2, 1, "none"), (6, 2, "none"), (2, 9, "none"), (6, 9, "all"), (2, 3, "lost")]
+)
 def test_figures_are_those_of_a_brute_force_computation(
-    ready: World, minimum: int, processors: int, monkeypatch: pytest.MonkeyPatch
+    ready: World, minimum: int, processors: int, files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in many shares of the people, some of them of nobody."""
+    """Also in many shares of the people, some of them of nobody, dealt out into files, and these lost."""
+    if files != "none":
+        monkeypatch.setattr(shares, "_READ_AGAIN", 0)
+    if files == "lost":
+        monkeypatch.setattr(Shares, "_dealt", _lost(Shares._dealt))
     monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
     monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
-    name = f"visits_min_{minimum}_{processors}"
+    name = f"visits_min_{minimum}_{processors}_{files}"
     report = ready.aggregate(policy(name, minimum_group_size=minimum), CALLS, MEMBERS)
     expected, everything = brute_force(minimum), brute_force(0)
     found = frame(f"analytics.{name}")

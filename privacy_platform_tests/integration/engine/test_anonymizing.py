@@ -346,6 +346,20 @@ def test_events_of_people_not_yet_anonymized_are_counted_as_waiting(world: World
     assert figures(report, *wanted) == {"read": 6, "staged": 6, "waiting": 0, "suppressed": 0}
 
 
+def test_only_what_is_staged_is_kept_from_being_vacuumed(world: World) -> None:
+    people, visits = people_policy("vacuum_people"), visits_policy("vacuum_visits", "vacuum_people")
+    world.land(people, world.put("people_vacuum.jsonl", [person(n) for n in range(5)]))
+    world.anonymize(people)
+    world.land(visits, world.put("visits_vacuum.jsonl", [visit(n, 5) for n in range(9)]), selected=days(3))
+    options = "SELECT relname, reloptions FROM pg_class WHERE relname ~ %s AND relkind = 'r'"
+    assert [found for _, found in query(options, "^(raw|anonymized)_vacuum")] == [None] * 5
+    staged = anonymized_table(visits)
+    with releasing(staged) as connection:
+        release = Release(staged, tuple(days(1)))
+        open_staging(connection, release)
+        assert query(options, release.id)[0] == (release.partition(days(1)[0]), ["autovacuum_enabled=false"])
+
+
 def test_shares_of_the_subjects_together_are_all_of_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     people, visits = people_policy("share_people"), visits_policy("share_visits", "share_people")
     world.land(people, world.put("people_share.jsonl", [person(n) for n in range(400)]))

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from benchmarks.measuring import markdown, plots, svg
-from benchmarks.measuring.peers import COMPARED, differing_groups, ratios
+from benchmarks.measuring.peers import COMPARED, Record, differing_groups, ratios
 from benchmarks.measuring.processes import Group, cpu_seconds, folder_bytes, memory_bytes
 from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult, TableSize, growth, load, save, short
 from benchmarks.measuring.stages import END, EXACT, Landing, exact_policy
@@ -110,6 +110,20 @@ def test_ratios_are_of_seconds_and_by_the_row_where_rows_differ() -> None:
     assert found["row path, events / Spark SQL + JDBC, by the row"].value == 0.2
     assert found["exact aggregates / DuckDB over Parquet"].value is None
     assert found["exact aggregates / DuckDB over Parquet"].met is None
+
+
+def test_what_a_peer_has_cost_is_kept_when_what_follows_fails() -> None:
+    kept: list[RunResult] = []
+    record = Record(run(), kept.append)
+    record.add(stage("DuckDB, users", 1.0, part="peers"))
+    record.add(stage("DuckDB, events", 3.0, part="peers"))
+    record.note("rows", lambda: 7)
+    record.note("groups", lambda: {}["Ada"])
+    assert kept[-1] == record.result
+    assert next(r.value for r in record.result.ratios if r.name == "row path / DuckDB's load") == 2.0
+    assert record.result.facts["rows"] == 7
+    assert str(record.result.facts["groups"]).startswith("not found out (KeyError in ")
+    assert "Ada" not in str(record.result.facts)
 
 
 def test_the_tables_say_what_failed_and_what_was_missed() -> None:
