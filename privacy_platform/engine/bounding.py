@@ -10,7 +10,7 @@ place rows first, the same data give the same choice, and rows alike in all thes
 All rows of a unit are in one share; sorted once, every bound is a count along them. Pure functions of Polars frames.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
 import polars as pl
@@ -51,14 +51,15 @@ def bounded_rows(policy: AggregatePolicy, source: pl.DataFrame, joined: pl.DataF
     privacy = _privacy(policy)
     used = [name for name in source.columns if name != policy.unit]
     rows = joined_rows(policy, source, joined)
-    schema = rows.schema
+    # Spans lie within the unit, which can be one of a day; a span can be a dimension itself.
+    derived = {name: d for name, d in policy.dimensions.items() if d.column in policy.derive}
     rows = rows.with_columns(
-        _key_of(d, schema[d.column], privacy.known.get(name)).alias(f"__{name}")
-        for name, d in policy.dimensions.items()
+        _keys(policy, rows.schema, {n: d for n, d in policy.dimensions.items() if n not in derived})
     )
     unit = [policy.unit, *([f"__{policy.day_dimension}"] if privacy.unit is PrivacyUnit.USER_DAY else [])]
     # Within the unit: a session of two people, or two days, must not carry one's doings into the other's figures.
     rows = rows.with_columns(span_within(span, unit).alias(name) for name, span in policy.derive.items())
+    rows = rows.with_columns(_keys(policy, rows.schema, derived))
     required = [pl.col(f"__{n}").is_not_null() for n, d in policy.dimensions.items() if d.required]
     rows = rows.with_columns(reduce(lambda a, b: a & b, required, pl.lit(True)).alias(COMPLETE))
     # One order for every step: groups by a hash, those of the same found keys next to each other, and rows by a hash
@@ -135,6 +136,12 @@ def _hash(unit: str, columns: Sequence[str]) -> pl.Expr:
     """A hash of some columns of a row that begins with its unit; the same in every run and on every machine."""
     texts = [pl.col(name).to_physical().cast(pl.String).fill_null("\x00") for name in (unit, *columns)]
     return pl.concat_str(texts, separator="\x1f").nchash.xxhash64()  # type: ignore[attr-defined,no-any-return]
+
+
+def _keys(policy: AggregatePolicy, schema: pl.Schema, dimensions: Mapping[str, Dimension]) -> Iterator[pl.Expr]:
+    known = _privacy(policy).known
+    for name, dimension in dimensions.items():
+        yield _key_of(dimension, schema[dimension.column], known.get(name)).alias(f"__{name}")
 
 
 def _key_of(dimension: Dimension, kind: pl.DataType, known: Keys | None) -> pl.Expr:

@@ -116,3 +116,20 @@ def _within_bounds(privacy: dict[str, Any], unit: pl.DataFrame) -> None:
         assert shown[ROWS].to_list() == shown[ALL_ROWS].clip(upper_bound=most).to_list()
     if KEYS in unit.columns and unit[KEYS].sum():
         assert unit[KEYS].sum() == shown.select(sorted(keys)).n_unique()
+
+
+def test_a_span_can_be_a_dimension() -> None:
+    rows, regions = random_visits(4)
+    changed = {"dimensions": {"day": DAY, "length": {"column": "length", "comment": "c"}}}
+    cut = policy({"unit": "user_day", "groups_per_unit": 9, "rows_per_group": 99, "keys": {"day": "landed"}})
+    spans = AggregatePolicy.model_validate(
+        cut.model_dump(mode="json")
+        | changed
+        | {
+            "measures": {"visits": {"kind": "count", "comment": "c"}},
+            "privacy": cut.model_dump(mode="json")["privacy"] | {"measures": {}},
+        }
+    )
+    found = answers(spans, rows, regions)
+    assert found["length"].n_unique() > 3
+    assert found[ALL_ROWS].sum() == rows.height
