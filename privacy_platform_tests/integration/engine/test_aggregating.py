@@ -1,8 +1,8 @@
 """Aggregates equal what Polars computes from the same tables, and no group of few people is shown."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -92,15 +92,15 @@ def ready(world: World) -> World:
 
 
 def _lost(deal: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """The shares without their files, as on another machine."""
+    """The shares when their files are gone, as those of another machine are."""
 
     def dealt(self: Shares, spark: "SparkSession") -> list[Any]:
         found = deal(self, spark)
-        assert any(path for share in found for _, path in share.files)
-        return [
-            replace(share, files=tuple((piece, path and f"{path}-elsewhere") for piece, path in share.files))
-            for share in found
-        ]
+        paths = [Path(path) for share in found for _, path in share.files if path is not None]
+        assert paths
+        for path in paths:
+            path.unlink()
+        return found
 
     return dealt
 
