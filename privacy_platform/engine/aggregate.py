@@ -175,7 +175,7 @@ def _once(policy: AggregatePolicy, rows: pl.DataFrame, name: str, measure: Measu
             pl.col(measure.once_per or "").alias("__once"),
             chosen_number(measure).alias("__value"),
         )
-        .unique([*policy.dimensions, "__unit", "__once"])
+        .unique()  # all of it: of several values none is picked by chance
     )
     value = pl.col("__value")
     return once.group_by(list(policy.dimensions)).agg(
