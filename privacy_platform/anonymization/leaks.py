@@ -84,9 +84,9 @@ class _RawField:
         """The lengths in bytes that occur."""
         return frozenset(self._sizes.drop_nulls().unique().to_list())
 
-    def occurring(self, parts: frozenset[str]) -> bool:
-        """Whether any value of the batch is one of some texts."""
-        return bool(parts) and bool(self.values.is_in(pl.Series(sorted(parts), dtype=pl.String).implode()).any())
+    def occurring(self, parts: frozenset[str]) -> pl.Series:
+        """By row, whether the value is one of some texts."""
+        return self.values.is_in(pl.Series(sorted(parts), dtype=pl.String).implode()).fill_null(False)
 
     def among(self, lengths: frozenset[int]) -> pl.Series:
         """The values of some lengths."""
@@ -188,7 +188,7 @@ class _Column:
 
     def raw_leak(self, field: _RawField, suspects: pl.Series) -> Iterator[Leak]:
         """The third test, for one raw field; `suspects` are the rows whose texts may hold their own value of it."""
-        if self.parts is not None and not field.occurring(self.parts):
+        if self.parts is not None and not field.occurring(self.parts).any():
             return  # neither equal to a text nor inside of one
         found = self._equal_rows(field)
         # A text cannot hold a value longer than itself; no URL encoding shortens a value.
@@ -247,9 +247,7 @@ class _Screen:
 
     def suspects(self, field: _RawField) -> pl.Series:
         """The numbers of the rows one of whose free texts may hold the row's value of a field."""
-        rows = pl.repeat(False, len(field.values), dtype=pl.Boolean, eager=True)
-        if field.occurring(self._parts):
-            rows = field.values.is_not_null()
+        rows = field.occurring(self._parts)
         if self._texts is not None:
             rows |= self._texts.may_hold(field.values)
         return rows.arg_true()

@@ -24,6 +24,7 @@ _NUMBER = re.compile(r"[+0-9 ()./-]+")
 _EXTENSION = re.compile(r"(?i)\s*(?:x|ext|#).*$")
 _DIGITS_LEAST, _DIGITS_TOLD = 7, 9
 _BETWEEN = r"(?:[\s()./+-]|%20|%2[89bdf]){0,3}"
+_SAMPLE, _REPEATS_THAT_PAY = 4096, 4
 # Thai and Lao, Hangul, Kana, Han: scripts without blanks between words (the class is Python's and Rust's).
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
@@ -121,13 +122,25 @@ class Texts:
         return self._texts.str.to_lowercase()
 
     @cached_property
+    def _distinct(self) -> pl.Series:
+        """The distinct texts where they are few, as of the pages of a site, else all."""
+        head = self._texts.head(_SAMPLE)
+        return self._texts.unique() if head.n_unique() * _REPEATS_THAT_PAY <= len(head) else self._texts
+
+    def _matching(self, pattern: str) -> pl.Series:
+        """For all rows, whether the text matches; looked for in the distinct texts first, where it is rare."""
+        if not self._distinct.str.contains(pattern).any():
+            return pl.repeat(False, len(self._texts), dtype=pl.Boolean, eager=True)
+        return self._texts.str.contains(pattern).fill_null(False)
+
+    @cached_property
     def _encoded(self) -> pl.Series:
-        return self._texts.str.contains("[%+]").fill_null(False)
+        return self._matching("[%+]")
 
     @cached_property
     def _digits(self) -> tuple[pl.Series, pl.Series]:
         """The rows whose texts may hold a telephone number, and the digits of those texts."""
-        rows = self._texts.str.contains(rf"(?i)[0-9](?:{_BETWEEN}[0-9]){{{_DIGITS_LEAST - 1}}}").arg_true()
+        rows = self._matching(rf"(?i)[0-9](?:{_BETWEEN}[0-9]){{{_DIGITS_LEAST - 1}}}").arg_true()
         return rows, self._texts.gather(rows).str.replace_all("(?i)(?:%20|%2[89bdf]|[^0-9])+", "")
 
     def _holds_number(self, values: pl.Series) -> pl.Series:
@@ -183,9 +196,10 @@ def scrub_own(text: pl.Expr, values: Mapping[str, pl.Expr]) -> pl.Expr:
 
 def _composed(texts: pl.Series) -> pl.Series:
     """The texts with letters and their marks as one character each, which only other alphabets than ASCII have."""
-    if texts.dtype != pl.String or texts.str.len_bytes().sum() == texts.str.len_chars().sum():
+    if texts.dtype != pl.String:
         return texts
-    return texts.str.normalize("NFC")
+    others = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
+    return texts.clone().scatter(others, texts.gather(others).str.normalize("NFC")) if others.len() else texts
 
 
 def _scrub_row(row: tuple[str, ...], names: list[str]) -> str:

@@ -796,7 +796,7 @@ class Scrub(_Base):
         hierarchies: Hierarchies = load,
     ) -> pl.Expr:
         """Patterns first, then the record's own values as whole words, in any case or URL encoding."""
-        scrubbed = patterns.scrub(column.cast(pl.String))
+        scrubbed = for_each_distinct(column.cast(pl.String), patterns.scrub_series)
         missing = [name for name in self.own if name not in (context or {})]
         if missing:
             raise TechniqueError(f"scrub: own names the unknown field {missing[0]!r}; correct it or add the field")

@@ -26,7 +26,6 @@ __all__ = [
     "contains_any_series",
     "contains_any_text",
     "find",
-    "scrub",
     "scrub_series",
 ]
 
@@ -356,8 +355,3 @@ def scrub_series(texts: pl.Series) -> pl.Series:
             for _ in range(2):
                 candidates = candidates.str.replace_all(pattern.regex, f"${{b}}{pattern.replacement}${{a}}")
     return texts.clone().scatter(rows, candidates)
-
-
-def scrub(column: pl.Expr) -> pl.Expr:
-    """Expression form of :func:`scrub_series`."""
-    return column.map_batches(scrub_series, return_dtype=pl.String, is_elementwise=True)

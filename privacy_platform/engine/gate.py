@@ -140,9 +140,22 @@ def conclude(
     emptied: Sequence[Partition] = (),
     checks: Sequence[CheckOutcome],
     statistics: Mapping[str, int],
+    rows: int | None = None,
     upstream: Mapping[str, int] | None = None,
 ) -> ReleaseReport:
     """Publish the staged release if every check passed.
+
+    Args:
+        connection: that of `releasing`.
+        release: staged, complete and indexed.
+        run: the run.
+        publication: what goes in together with the rows.
+        filled: the staged partitions.
+        emptied: standing partitions without a successor.
+        checks: what the checks found.
+        statistics: what is reported beside.
+        rows: how many rows are staged, where a check has counted them.
+        upstream: what was read, as `pin` gave it.
 
     Raises:
         GateError: a check failed; that is audited and nothing is published.
@@ -150,7 +163,8 @@ def conclude(
     table = release.table
     if not all(check.passed for check in checks):
         refuse(connection, table, run, publication.dataset, checks)
-    rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
+    if rows is None:
+        rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
     staying = sorted(set(partitions(connection, table)) - {*filled, *emptied})
     table_rows = rows + sum(count_rows(connection, table.zone, partition_name(table, p)) for p in staying)
     _take(connection, table, upstream or {})

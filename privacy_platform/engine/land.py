@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from privacy_platform.anonymization.techniques import Secrets
+from privacy_platform.engine.repeats import digests_of
 from privacy_platform.engine.sources.batch import LINE, Batch, Split
 from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.errors import PrivacyPlatformError
@@ -66,7 +67,10 @@ class LandTask:
             statistics: Statistics = Counter()
             for batch in map(self._indexable, self._read(split)):
                 rows, rejects = self._within_partitions(batch, statistics)
-                copy.copy(self.release.staging, self._sealed(rows, split, keyring, vault))
+                sealed = self._sealed(rows, split, keyring, vault)
+                copy.copy(self.release.staging, sealed)
+                if self.policy.on_duplicate == "first":
+                    copy.copy(self.release.digests, digests_of(sealed[self.release.table.key[0]]))
                 copy.copy(self.release.quarantine, self._quarantined(rejects, split, keyring))
                 _count(statistics, batch, rows, rejects)
                 self._give_up(statistics, rejects, split)

@@ -143,6 +143,7 @@ def release_anonymized(
             emptied=emptied,
             checks=checks,
             statistics=statistics,
+            rows=statistics["published"],
             upstream=pinned,
         )
 

@@ -21,6 +21,7 @@ from privacy_platform.engine.gate import (
     unchanged,
 )
 from privacy_platform.engine.land import LandTask
+from privacy_platform.engine.repeats import drop_repeats, open_digests
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.files import FileSplit
 from privacy_platform.engine.sources.splits import FileGroup, file_splits
@@ -28,7 +29,7 @@ from privacy_platform.engine.stage import Statistics, run_stage, total
 from privacy_platform.engine.standing import raw_again
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance.lineage import LineageRecord
-from privacy_platform.policy.compile import LANDING_ORDER, raw_table
+from privacy_platform.policy.compile import raw_table
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.vault.keyring import load_keyring
@@ -103,6 +104,7 @@ def release_raw(
         now = datetime.now(UTC)
         release = Release(table, tuple(selected))
         open_staging(connection, release)
+        open_digests(connection, release)
         task = LandTask(policy, release, run.id, now, now.date(), vault_empty=_vault_empty(connection))
         answers = run_stage(spark(), splits, task)
         statistics = total(answers)
@@ -127,7 +129,16 @@ def release_raw(
             quarantine_sources=sources,
             keys_used=(f"token/v{keyring.pinned}", f"sealing/v{keyring.current}"),
         )
-        return conclude(connection, release, run, publication, filled=filled, checks=checks, statistics=statistics)
+        return conclude(
+            connection,
+            release,
+            run,
+            publication,
+            filled=filled,
+            checks=checks,
+            statistics=statistics,
+            rows=statistics["new"] + statistics["kept"],
+        )
 
 
 def _require_same_columns(connection: Connection, table: Table) -> None:
@@ -199,7 +210,7 @@ def _merge(connection: Connection, policy: DatasetPolicy, release: Release, stat
     if standing:
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(STAGING, release.staging)))
     if policy.on_duplicate == "first":
-        statistics["duplicates"] += drop_repeats(connection, release, "min")
+        statistics["duplicates"] += drop_repeats(connection, release, "min", digested=True)
         if standing:
             statistics["already_landed"] += drop_standing(connection, release)
     filled = staged_partitions(connection, release)
@@ -235,23 +246,6 @@ def _indexed_and_checked(
 
 def _key(table: Table) -> sql.Identifier:
     return sql.Identifier(table.key[0])
-
-
-def drop_repeats(connection: Connection, release: Release, keep: str) -> int:
-    """Of the newly staged records that share a key, keep the one with the least or greatest landing order."""
-    dropped = connection.execute(
-        sql.SQL(
-            "DELETE FROM {t} s USING (SELECT {k}, {keep}({o}) AS {o} FROM {t} GROUP BY {k} HAVING count(*) > 1) d "
-            "WHERE s.{k} = d.{k} AND s.{o} <> d.{o}"
-        ).format(
-            t=sql.Identifier(STAGING, release.staging),
-            k=_key(release.table),
-            o=sql.Identifier(LANDING_ORDER),
-            keep=sql.SQL(keep),
-        )
-    ).rowcount
-    connection.commit()
-    return dropped
 
 
 def drop_standing(connection: Connection, release: Release) -> int:

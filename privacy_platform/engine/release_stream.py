@@ -28,8 +28,9 @@ from privacy_platform.engine.gate import (
 )
 from privacy_platform.engine.land import LandTask
 from privacy_platform.engine.release_anonymized import anonymized_checks, arrows, is_behind, require_upstream
-from privacy_platform.engine.release_raw import drop_repeats, drop_standing, raw_checks
+from privacy_platform.engine.release_raw import drop_standing, raw_checks
 from privacy_platform.engine.release_windows import NEVER, window_checks, windows_lineage, windows_release
+from privacy_platform.engine.repeats import drop_repeats, open_digests
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.topic import Backlog, backlog, topic_splits
 from privacy_platform.engine.stage import Statistics, run_stage, total
@@ -145,12 +146,13 @@ def _land(
     keyring = load_keyring()
     check_keyring(connection, keyring)
     open_staging(connection, release)
+    open_digests(connection, release)
     now = datetime.now(UTC)
     task = LandTask(policy, release, run.id, now, now.date())
     splits = topic_splits(left.ranges, policy.source.schema_version, parallelism=parallelism())
     statistics = total(run_stage(spark(), splits, task))
     analyze(connection, release)
-    statistics["duplicates"] += drop_repeats(connection, release, "min")
+    statistics["duplicates"] += drop_repeats(connection, release, "min", digested=policy.on_duplicate == "first")
     if partitions(connection, table):
         statistics["already_landed"] += drop_standing(connection, release)
     checks = raw_checks(connection, policy, release, statistics)

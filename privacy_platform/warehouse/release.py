@@ -31,6 +31,8 @@ from privacy_platform.warehouse.views import drop_views
 STAGING = "staging"
 # How long a run waits for another of the same table: enough for the session of a killed run to be noticed as dead.
 BUSY_SECONDS = 5.0
+# Partitions whose indexes are built at once: checks take less time than indexes do, and leave a processor to them.
+_INDEXERS = 2
 
 
 class ReleaseBusyError(PrivacyPlatformError):
@@ -71,6 +73,11 @@ class Release:
     def secret(self) -> str:
         """The table that holds the release's salt until the release is done."""
         return f"{self.table.name}_{self.id}_s"
+
+    @property
+    def digests(self) -> str:
+        """The staging table of the keys' digests, of a release whose keys may repeat."""
+        return f"{self.table.name}_{self.id}_k"
 
     def key_index(self, partition: Partition) -> str:
         """The name of the index of a staging partition's key."""
@@ -211,15 +218,17 @@ def staged_partitions(connection: Connection, release: Release) -> list[Partitio
 
 @contextmanager
 def indexing(release: Release, filled: Sequence[Partition]) -> Iterator[None]:
-    """Build the indexes of the staged partitions beside the block, which may read them: checks on another core.
+    """Build the indexes of the staged partitions beside the block, which may read them: checks on other cores.
 
     Raises:
         psycopg.errors.UniqueViolation: at the end of the block; a key occurs twice.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="indexing") as pool:
-        done = pool.submit(_index, release, filled)
+    shares = [share for n in range(_INDEXERS) if (share := filled[n::_INDEXERS])]
+    with ThreadPoolExecutor(max_workers=_INDEXERS, thread_name_prefix="indexing") as pool:
+        done = [pool.submit(_index, release, share) for share in shares]
         yield
-        done.result()
+        for each in done:
+            each.result()
 
 
 def _index(release: Release, filled: Sequence[Partition]) -> None:
