@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measuring.processes import Group, cpu_seconds, folder_bytes, memory_bytes
+from benchmarks.measuring.processes import CpuMeter, Group, folder_bytes, memory_bytes
 from benchmarks.measuring.results import StageResult
 from privacy_platform.engine.gate import ReleaseReport
 from privacy_platform.engine.stage import place_of
@@ -38,6 +38,7 @@ class Meter:
         """
         server = embedded.status(home)
         self._server = server.pid if server else None
+        self._cpu = CpuMeter(os.getpid(), self._server)
         self._folder = folder
         self._say = say
         self.sampling_seconds = 0.0
@@ -50,7 +51,7 @@ class Meter:
         """
         wal = _wal_position(checkpoint=True)
         samples = _Samples()
-        cpu = cpu_seconds(os.getpid(), self._server)
+        cpu = self._cpu.read()
         begin = time.perf_counter()
         done: ReleaseReport | int = 0
         error = None
@@ -62,7 +63,7 @@ class Meter:
             except Exception as failure:
                 error = place_of(failure)  # a library's own words can hold values
             seconds = time.perf_counter() - begin
-            spent = cpu_seconds(os.getpid(), self._server)
+            spent = self._cpu.read()
         report = done if isinstance(done, ReleaseReport) else None
         result = StageResult(
             name=name,
@@ -108,6 +109,7 @@ class Meter:
             cost = time.thread_time()
             memory, disk = memory_bytes(os.getpid(), self._server), folder_bytes(self._folder)
             samples.take(memory, disk)
+            self._cpu.look()
             cost = time.thread_time() - cost
             self.sampling_seconds += cost
             if (now := time.monotonic()) - told >= _HEARTBEAT:

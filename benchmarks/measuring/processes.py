@@ -1,13 +1,15 @@
 """What a run costs in processor time and memory, by the group of processes that did it.
 
 A process that has ended is not lost: the kernel adds its processor time to that of the process that waited for it, so
-the time of PostgreSQL's backends ends up with the postmaster's, and that of Python workers with Spark's daemon.
+the time of PostgreSQL's backends ends up with the postmaster's. Spark's daemon waits for none of its workers, which it
+ends after a minute without work: `CpuMeter` remembers what they had spent when it saw them last.
 """
 
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import psutil
 
 from benchmarks.peers.memory import PROPORTIONAL, process_bytes
 
-__all__ = ["Group", "cpu_seconds", "folder_bytes", "memory_bytes"]
+__all__ = ["CpuMeter", "Group", "cpu_seconds", "folder_bytes", "memory_bytes"]
 
 _TRIES, _PAUSE = 20, 0.02
 
@@ -46,6 +48,28 @@ def cpu_seconds(driver: int, server: int | None) -> dict[Group, float]:
             break
         time.sleep(_PAUSE)
     return spent
+
+
+class CpuMeter:
+    """`cpu_seconds` of one run, read now and then: what workers that have ended since had spent stays in it."""
+
+    def __init__(self, driver: int, server: int | None) -> None:
+        self._driver, self._server = driver, server
+        self._workers: dict[tuple[int, float], float] = {}
+
+    def look(self) -> None:
+        """Take down what the workers have spent so far."""
+        for group, process in _members(self._driver, self._server):
+            with suppress(psutil.Error):
+                if group is Group.WORKERS:
+                    times = process.cpu_times()
+                    self._workers[process.pid, process.create_time()] = times.user + times.system
+
+    def read(self) -> dict[Group, float]:
+        """Processor seconds so far, as `cpu_seconds` gives them."""
+        spent = cpu_seconds(self._driver, self._server)
+        self.look()
+        return spent | {Group.WORKERS: sum(self._workers.values())}
 
 
 def _spent(members: Sequence[tuple[Group, psutil.Process]]) -> dict[Group, float] | None:

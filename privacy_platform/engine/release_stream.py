@@ -1,14 +1,15 @@
 """One batch of a topic: a bounded range of offsets through both zones and the windows, published in one transaction.
 
 The same tasks, checks and gates as for files; only the publication differs. The batch is staged for the raw zone, then
-from there for the anonymized zone, then the windows it touches are counted. When every check has passed, the rows are
-added to what stands, the windows replaced, and the offsets advanced, all in one transaction: whatever is killed and
-whenever, the records before an offset are in the zones, once, and those after it are not.
+from there for the anonymized zone, then the windows it touches are counted. The rows are added to what stands, the
+windows replaced, and the offsets advanced, all in one transaction: whatever is killed and whenever, the records before
+an offset are in the zones, once, and those after it are not. That transaction is filled while the batch is still worked
+on, committed when every check has passed, and rolled back when one has not.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from psycopg import Connection, sql
@@ -21,12 +22,12 @@ from privacy_platform.engine.gate import (
     Run,
     column_lineage,
     entries,
-    hold_all,
     pin,
     refuse,
     releasing,
 )
 from privacy_platform.engine.land import LandTask
+from privacy_platform.engine.publishing import Added, Publishing
 from privacy_platform.engine.release_anonymized import anonymized_checks, arrows, is_behind, require_upstream
 from privacy_platform.engine.release_raw import drop_standing, raw_checks
 from privacy_platform.engine.release_windows import NEVER, window_checks, windows_lineage, windows_release
@@ -40,16 +41,16 @@ from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table, raw_table, topic_asset
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
-from privacy_platform.policy.tables import WHOLE, Partition, Table
+from privacy_platform.policy.tables import WHOLE, Table
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.subjects import check_keyring
-from privacy_platform.warehouse.append import analyze, append, appending, require_appendable
+from privacy_platform.warehouse.append import analyze, appending, require_appendable
 from privacy_platform.warehouse.checks import CheckOutcome, raw_pii_check
 from privacy_platform.warehouse.offsets import OffsetRange, advance, complete, complete_until
 from privacy_platform.warehouse.release import STAGING, Release, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
 from privacy_platform.warehouse.views import ensure_views
-from privacy_platform.warehouse.windows import drop_windows, late_rows, settle, stage_windows, touched_windows
+from privacy_platform.warehouse.windows import late_rows, settle, stage_windows, touched_windows
 
 BATCH_EVENTS = 500_000
 
@@ -77,15 +78,33 @@ class StreamReport:
 
 @dataclass(frozen=True)
 class _Staged:
-    """A table's share of the batch, staged and checked; `dropped` tells what stands that its rows replace."""
+    """A table's share of the batch, staged and checked."""
 
     release: Release
     table: Table
     publication: Publication
     checks: list[CheckOutcome]
     statistics: Statistics
-    touched: Sequence[datetime] = ()
-    pinned: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What all parts of a batch work with: `connection` stages and checks, `publishing` adds."""
+
+    connection: Connection
+    publishing: Publishing
+    spark: Callable[[], SparkSession]
+    run: Run
+
+    def require(self, table: Table, dataset: str, checks: Sequence[CheckOutcome]) -> None:
+        """End the batch unless all checks passed.
+
+        Raises:
+            GateError: one did not.
+        """
+        if not all(check.passed for check in checks):
+            self.publishing.abandon()
+            refuse(self.connection, table, self.run, dataset, checks)
 
 
 def release_batch(
@@ -118,7 +137,7 @@ def release_batch(
     raw, shown = raw_table(policy), anonymized_table(policy)
     windowed = {a.aggregate: a for a in policies.aggregates.values() if a.window and a.source == shown.name}
     tables = {name: aggregate_table(aggregate, policies) for name, aggregate in windowed.items()}
-    with releasing(raw, shown, *tables.values()) as connection:
+    with releasing(raw, shown, *tables.values()) as connection, Publishing() as publishing:
         left = backlog(connection, topic, limit)
         if not left.ranges:
             _settle(connection, [(windowed[name], table) for name, table in tables.items()], left)
@@ -126,21 +145,21 @@ def release_batch(
         for table in (raw, shown, *tables.values()):
             require_appendable(connection, table)
         until = complete_until(connection, topic)
-        landed = _land(connection, spark, policy, run, left)
-        anonymized = _anonymize(connection, spark, policy, policies, run, landed)
+        batch = _Batch(connection, publishing, spark, run)
+        landed = _land(batch, policy, left)
+        anonymized = _anonymize(batch, policy, policies, landed)
         counted = [
-            _count(connection, aggregate, tables[name], shown, run, anonymized, left.seen_at if left.ends else until)
+            _count(batch, aggregate, tables[name], shown, anonymized, left.seen_at if left.ends else until)
             for name, aggregate in windowed.items()
         ]
         late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
-        reports = _publish(connection, run, left, [landed, anonymized, *counted], list(windowed.values()))
+        reports = _publish(batch, left, [landed, anonymized, *counted], list(windowed.values()))
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
 
 
-def _land(
-    connection: Connection, spark: Callable[[], SparkSession], policy: DatasetPolicy, run: Run, left: Backlog
-) -> _Staged:
+def _land(batch: _Batch, policy: DatasetPolicy, left: Backlog) -> _Staged:
     """Stage the records, sealed, without those that have landed before."""
+    connection, run = batch.connection, batch.run
     table = raw_table(policy)
     release = appending(table)
     keyring = load_keyring()
@@ -150,13 +169,13 @@ def _land(
     now = datetime.now(UTC)
     task = LandTask(policy, release, run.id, now, now.date())
     splits = topic_splits(left.ranges, policy.source.schema_version, parallelism=parallelism())
-    statistics = total(run_stage(spark(), splits, task))
+    statistics = total(run_stage(batch.spark(), splits, task))
     analyze(connection, release)
     statistics["duplicates"] += drop_repeats(connection, release, "min", digested=policy.on_duplicate == "first")
     if partitions(connection, table):
         statistics["already_landed"] += drop_standing(connection, release)
     checks = raw_checks(connection, policy, release, statistics)
-    _require(connection, table, run, policy.dataset, checks)
+    batch.require(table, policy.dataset, checks)
     arrow = LineageRecord(
         source=topic_asset(policy),
         target=table.qualified,
@@ -167,22 +186,17 @@ def _land(
         column_lineage=column_lineage(table),
     )
     keys = (f"token/v{keyring.pinned}", f"sealing/v{keyring.current}")
+    batch.publishing.add(release, table)
     return _Staged(release, table, Publication(policy.dataset, (arrow,), keys_used=keys), checks, statistics)
 
 
-def _anonymize(
-    connection: Connection,
-    spark: Callable[[], SparkSession],
-    policy: DatasetPolicy,
-    policies: PolicySet,
-    run: Run,
-    landed: _Staged,
-) -> _Staged:
+def _anonymize(batch: _Batch, policy: DatasetPolicy, policies: PolicySet, landed: _Staged) -> _Staged:
     """Stage the anonymized records of the staged raw ones."""
+    connection, run = batch.connection, batch.run
     table = anonymized_table(policy)
     reference = policies.datasets[policy.references.dataset] if policy.references else None
     static = raw_pii_check(policy, {}, ())
-    _require(connection, table, run, policy.dataset, [static])
+    batch.require(table, policy.dataset, [static])
     joined = (raw_table(reference), anonymized_table(reference)) if reference else ()
     require_upstream(connection, table, joined)
     release = appending(table)
@@ -193,10 +207,11 @@ def _anonymize(
     splits = record_splits(connection, policy, STAGING, staged, parallelism=parallelism())
     connection.commit()
     task = AnonymizeTask(policy, release, run.id, datetime.now(UTC), reference, behind)
-    statistics = total(run_stage(spark(), splits, task))
+    statistics = total(run_stage(batch.spark(), splits, task))
     analyze(connection, release)
+    batch.publishing.add(release, table, pinned=pinned)
     checks = anonymized_checks(connection, policy, release, statistics, reference)
-    _require(connection, table, run, policy.dataset, checks)
+    batch.require(table, policy.dataset, checks)
     # Each record was looked up once in the tables referred to.
     read = dict.fromkeys((landed.table, *joined), statistics["read"])
     keyring = load_keyring()
@@ -205,19 +220,14 @@ def _anonymize(
         tuple(arrows(policy, release, run, read, statistics["published"])),
         keys_used=(f"token/v{keyring.pinned}", f"hmac/v{keyring.pinned}", "sealing", "release salt"),
     )
-    return _Staged(release, table, publication, checks, statistics, pinned=pinned)
+    return _Staged(release, table, publication, checks, statistics)
 
 
 def _count(
-    connection: Connection,
-    policy: AggregatePolicy,
-    table: Table,
-    source: Table,
-    run: Run,
-    added: _Staged,
-    until: datetime | None,
+    batch: _Batch, policy: AggregatePolicy, table: Table, source: Table, added: _Staged, until: datetime | None
 ) -> _Staged:
     """Stage the windows that the anonymized records touch."""
+    connection, run = batch.connection, batch.run
     release = windows_release(table)
     open_staging(connection, release)
     touched = touched_windows(connection, policy, added.release)
@@ -225,33 +235,23 @@ def _count(
         connection, release, policy, source, complete_until=until or NEVER, added=added.release, touched=touched
     )
     checks = window_checks(connection, release, policy, counted, small)
-    _require(connection, table, run, policy.aggregate, checks)
+    batch.require(table, policy.aggregate, checks)
+    batch.publishing.add(release, table, replaced=touched)
     statistics = Statistics(read=counted, rows_in_small_groups=small, windows=len(touched))
     shown = count_rows(connection, STAGING, release.staging)
     publication = Publication(policy.aggregate, (windows_lineage(policy, table, source, run, counted, shown),))
-    return _Staged(release, table, publication, checks, statistics, touched=touched)
-
-
-def _require(connection: Connection, table: Table, run: Run, dataset: str, checks: Sequence[CheckOutcome]) -> None:
-    """End the batch unless all checks passed."""
-    if not all(check.passed for check in checks):
-        refuse(connection, table, run, dataset, checks)
+    return _Staged(release, table, publication, checks, statistics)
 
 
 def _publish(
-    connection: Connection, run: Run, left: Backlog, parts: Sequence[_Staged], windowed: Sequence[AggregatePolicy]
+    batch: _Batch, left: Backlog, parts: Sequence[_Staged], windowed: Sequence[AggregatePolicy]
 ) -> tuple[ReleaseReport, ...]:
     """Everything the batch staged, its offsets and its records of what happened: one transaction."""
-    connection.commit()
+    run = batch.run
+    batch.connection.commit()
+    connection, added = batch.publishing.ended()
     advance(connection, left.ranges, run.id, left.expected)
     for part in parts:
-        hold_all(connection, part.table, part.pinned)
-    added = []
-    for part in parts:
-        before = _rows_before(connection, part.table)
-        gone = drop_windows(connection, part.table, part.touched) if part.touched and before is not None else 0
-        rows, touched = append(connection, part.release, part.table)
-        added.append((rows, (before or 0) - gone + rows, touched))
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, part.release.secret)))
     if left.ends:
         complete(connection, left.topic, left.seen_at)
@@ -259,7 +259,7 @@ def _publish(
             settle(connection, policy, part.table, left.seen_at)
     ensure_views(connection)
     reports = []
-    for part, (rows, table_rows, touched) in zip(parts, added, strict=True):
+    for part, what in zip(parts, added, strict=True):
         quarantined = connection.execute(
             sql.SQL("INSERT INTO raw.quarantine SELECT * FROM {}").format(
                 sql.Identifier(STAGING, part.release.quarantine)
@@ -267,33 +267,24 @@ def _publish(
         ).rowcount
         for record in part.publication.lineage:
             lineage.record(connection, record)
-        for entry in entries(
-            part.table, run, part.publication, (rows, table_rows), touched, (), part.checks, quarantined
-        ):
+        rows = (what.rows, what.table_rows)
+        for entry in entries(part.table, run, part.publication, rows, what.partitions, (), part.checks, quarantined):
             audit.record(connection, entry)
-        reports.append(_report(part, run, rows, table_rows, touched))
+        reports.append(_report(part, run, what))
     connection.commit()
     return tuple(reports)
 
 
-def _report(part: _Staged, run: Run, rows: int, table_rows: int, touched: Sequence[Partition]) -> ReleaseReport:
+def _report(part: _Staged, run: Run, added: Added) -> ReleaseReport:
     return ReleaseReport(
         part.table,
-        tuple(touched),
-        rows,
-        table_rows,
+        tuple(added.partitions),
+        added.rows,
+        added.table_rows,
         tuple(part.checks),
         dict(part.statistics),
         time.monotonic() - run.started,
     )
-
-
-def _rows_before(connection: Connection, table: Table) -> int | None:
-    """The rows of a table by the record, since counting would cost too much each time; None when it does not stand."""
-    if not partitions(connection, table):
-        return None
-    recorded = audit.rows_on_record(connection, table.qualified)
-    return count_rows(connection, table.zone, table.name) if recorded is None else recorded[0] - recorded[1]
 
 
 def _settle(connection: Connection, windowed: Sequence[tuple[AggregatePolicy, Table]], left: Backlog) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.measuring import markdown, plots, svg
 from benchmarks.measuring.peers import COMPARED, Record, differing_groups, ratios
-from benchmarks.measuring.processes import Group, cpu_seconds, folder_bytes, memory_bytes
+from benchmarks.measuring.processes import CpuMeter, Group, cpu_seconds, folder_bytes, memory_bytes
 from benchmarks.measuring.results import Balance, Ratio, RunResult, StageResult, TableSize, growth, load, save, short
 from benchmarks.measuring.stages import END, EXACT, Landing, exact_policy
 from benchmarks.peers import duckdb_aggregates, duckdb_events, polars_events
@@ -351,3 +351,38 @@ def test_quick_keeps_ratios_and_seconds_of_what_has_ended() -> None:
     kept = figures(run(stages=stages, ratios=ratios), {"stage": 0.5})
     assert kept.ratios == {"a / b": 2.0, "stage": 0.5}
     assert kept.seconds == {"raw_users": 1.0}
+
+
+JVM = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as Spark's daemon does
+worker = os.fork()
+if worker == 0:
+    sum(number for number in range(3_000_000))
+    print("worked", flush=True)
+    time.sleep(60)
+    os._exit(0)
+input()
+os.kill(worker, signal.SIGKILL)
+try:
+    os.waitpid(worker, 0)
+except ChildProcessError:
+    print("ended", flush=True)
+input()
+"""
+
+
+def test_processor_time_of_workers_that_nobody_waits_for_is_remembered(tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.symlink_to(sys.executable)
+    with subprocess.Popen([java, "-c", JVM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as jvm:
+        assert jvm.stdout
+        assert jvm.stdin
+        meter = CpuMeter(jvm.pid, None)
+        assert jvm.stdout.readline() == "worked\n"
+        worked = meter.read()[Group.WORKERS]
+        jvm.stdin.write("\n")
+        jvm.stdin.flush()
+        assert jvm.stdout.readline() == "ended\n"
+        assert meter.read()[Group.WORKERS] >= worked > 0
+        assert cpu_seconds(jvm.pid, None)[Group.WORKERS] == 0
