@@ -10,7 +10,7 @@ so a new key, from one that was altered: the first is noise by design, the secon
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 import polars_hash  # noqa: F401 - registers the expression namespace `chash`
@@ -85,10 +85,10 @@ def seal(payloads: pl.Series, keys: pl.Series, records: pl.Series, *, dataset: s
     return pl.concat(parts).alias("sealed")
 
 
-def _parts(*columns: pl.Series) -> Iterator[Sequence[pl.Series]]:
+def _parts(values: pl.Series, keys: pl.Series, records: pl.Series) -> Iterator[tuple[pl.Series, pl.Series, pl.Series]]:
     """The columns some thousand rows at a time, and once if they are empty."""
-    for start in range(0, len(columns[0]) or 1, _PART_ROWS):
-        yield [column.slice(start, _PART_ROWS) for column in columns]
+    for start in range(0, len(values) or 1, _PART_ROWS):
+        yield values.slice(start, _PART_ROWS), keys.slice(start, _PART_ROWS), records.slice(start, _PART_ROWS)
 
 
 def _seal(payloads: pl.Series, keys: pl.Series, records: pl.Series, dataset: str) -> pl.Series:
