@@ -6,6 +6,7 @@ ends after a minute without work: `CpuMeter` remembers what they had spent when 
 """
 
 import os
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -56,20 +57,22 @@ class CpuMeter:
     def __init__(self, driver: int, server: int | None) -> None:
         self._driver, self._server = driver, server
         self._workers: dict[tuple[int, float], float] = {}
+        self._lock = threading.Lock()  # a thread of samples looks, another reads
 
     def look(self) -> None:
         """Take down what the workers have spent so far."""
-        for group, process in _members(self._driver, self._server):
-            with suppress(psutil.Error):
-                if group is Group.WORKERS:
-                    times = process.cpu_times()
-                    self._workers[process.pid, process.create_time()] = times.user + times.system
+        workers = [process for group, process in _members(self._driver, self._server) if group is Group.WORKERS]
+        for process in workers:
+            with self._lock, suppress(psutil.Error):
+                times = process.cpu_times()
+                self._workers[process.pid, process.create_time()] = times.user + times.system
 
     def read(self) -> dict[Group, float]:
         """Processor seconds so far, as `cpu_seconds` gives them."""
         spent = cpu_seconds(self._driver, self._server)
         self.look()
-        return spent | {Group.WORKERS: sum(self._workers.values())}
+        with self._lock:
+            return spent | {Group.WORKERS: sum(self._workers.values())}
 
 
 def _spent(members: Sequence[tuple[Group, psutil.Process]]) -> dict[Group, float] | None:

@@ -21,6 +21,7 @@ from typing import Literal
 import polars as pl
 
 from privacy_platform.anonymization import own_values
+from privacy_platform.anonymization.distinct import distinct_if_few
 from privacy_platform.anonymization.rules import OutputRule
 from privacy_platform.detection import patterns
 from privacy_platform.errors import PrivacyPlatformError
@@ -29,7 +30,6 @@ __all__ = ["MIN_CHARACTERS", "Leak", "LeakFinderError", "OutputRule", "find_leak
 
 MIN_CHARACTERS = 4
 _SCAN = OutputRule()
-_SAMPLE = 4096
 _FEW = 64
 _FEW_CHARACTERS = 32
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
@@ -112,8 +112,7 @@ class _Column:
     @cached_property
     def distinct(self) -> pl.Series:
         """The distinct texts where they are few, else all: tests on it hold for all rows."""
-        head = self.texts.head(_SAMPLE)
-        return self.texts.unique() if head.n_unique() * 4 <= len(head) else self.texts
+        return distinct_if_few(self.texts)
 
     @cached_property
     def open(self) -> pl.Series:

@@ -16,6 +16,8 @@ from urllib.parse import quote, quote_plus
 
 import polars as pl
 
+from privacy_platform.anonymization.distinct import distinct_if_few
+
 __all__ = ["MIN_CHARACTERS", "Texts", "long_enough", "occurs", "scrub_own"]
 
 MIN_CHARACTERS = 3
@@ -24,7 +26,6 @@ _NUMBER = re.compile(r"[+0-9 ()./-]+")
 _EXTENSION = re.compile(r"(?i)\s*(?:x|ext|#).*$")
 _DIGITS_LEAST, _DIGITS_TOLD = 7, 9
 _BETWEEN = r"(?:[\s()./+-]|%20|%2[89bdf]){0,3}"
-_SAMPLE, _REPEATS_THAT_PAY = 4096, 4
 # Thai and Lao, Hangul, Kana, Han: scripts without blanks between words (the class is Python's and Rust's).
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
@@ -123,9 +124,7 @@ class Texts:
 
     @cached_property
     def _distinct(self) -> pl.Series:
-        """The distinct texts where they are few, as of the pages of a site, else all."""
-        head = self._texts.head(_SAMPLE)
-        return self._texts.unique() if head.n_unique() * _REPEATS_THAT_PAY <= len(head) else self._texts
+        return distinct_if_few(self._texts)
 
     def _matching(self, pattern: str) -> pl.Series:
         """For all rows, whether the text matches; looked for in the distinct texts first, where it is rare."""

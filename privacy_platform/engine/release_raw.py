@@ -210,7 +210,7 @@ def _merge(connection: Connection, policy: DatasetPolicy, release: Release, stat
     if standing:
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(STAGING, release.staging)))
     if policy.on_duplicate == "first":
-        statistics["duplicates"] += drop_repeats(connection, release, "min", digested=True)
+        statistics["duplicates"] += drop_repeats(connection, release, "min", digested=statistics["staged"])
         if standing:
             statistics["already_landed"] += drop_standing(connection, release)
     filled = staged_partitions(connection, release)

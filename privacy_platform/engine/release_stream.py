@@ -171,7 +171,8 @@ def _land(batch: _Batch, policy: DatasetPolicy, left: Backlog) -> _Staged:
     splits = topic_splits(left.ranges, policy.source.schema_version, parallelism=parallelism())
     statistics = total(run_stage(batch.spark(), splits, task))
     analyze(connection, release)
-    statistics["duplicates"] += drop_repeats(connection, release, "min", digested=policy.on_duplicate == "first")
+    digested = statistics["staged"] if policy.on_duplicate == "first" else None
+    statistics["duplicates"] += drop_repeats(connection, release, "min", digested=digested)
     if partitions(connection, table):
         statistics["already_landed"] += drop_standing(connection, release)
     checks = raw_checks(connection, policy, release, statistics)

@@ -39,19 +39,19 @@ def digests_of(keys: pl.Series) -> pl.DataFrame:
     )
 
 
-def drop_repeats(connection: Connection, release: Release, keep: str, *, digested: bool = False) -> int:
+def drop_repeats(connection: Connection, release: Release, keep: str, *, digested: int | None = None) -> int:
     """Of the newly staged records that share a key, keep the one with the least or greatest landing order.
 
     Args:
         connection: as the pipeline role.
         release: the staged release.
         keep: `min` or `max`.
-        digested: whether the tasks have staged the keys' digests, which tell whether there is anything to look for.
+        digested: how many records' keys the tasks have digested, which tells whether there is anything to look for.
 
     Returns:
         How many records were dropped.
     """
-    if digested and not _may_repeat(connection, release):
+    if digested is not None and not _may_repeat(connection, release, digested):
         return 0
     dropped = connection.execute(
         sql.SQL(
@@ -68,15 +68,16 @@ def drop_repeats(connection: Connection, release: Release, keep: str, *, digeste
     return dropped
 
 
-def _may_repeat(connection: Connection, release: Release) -> bool:
+def _may_repeat(connection: Connection, release: Release, records: int) -> bool:
+    """Whether a digest occurs twice, or one is missing: then nothing is known of its record."""
     query = sql.SQL("SELECT digests FROM {} WHERE bucket = %s").format(sql.Identifier(STAGING, release.digests))
-    found = False
+    seen, repeated = 0, False
     for bucket in range(2**_BUCKET_BITS):
         pieces = connection.execute(query, [bucket], binary=True).fetchall()
-        digests = np.frombuffer(b"".join(piece for (piece,) in pieces), dtype=np.uint64)
-        digests = np.sort(digests)
-        if (digests[1:] == digests[:-1]).any():
-            found = True
+        digests = np.sort(np.frombuffer(b"".join(piece for (piece,) in pieces), dtype=np.uint64))
+        seen += len(digests)
+        repeated = bool((digests[1:] == digests[:-1]).any())
+        if repeated:
             break
     connection.commit()
-    return found
+    return repeated or seen != records

@@ -31,8 +31,6 @@ from privacy_platform.warehouse.views import drop_views
 STAGING = "staging"
 # How long a run waits for another of the same table: enough for the session of a killed run to be noticed as dead.
 BUSY_SECONDS = 5.0
-# Partitions whose indexes are built at once: checks take less time than indexes do, and leave a processor to them.
-_INDEXERS = 2
 
 
 class ReleaseBusyError(PrivacyPlatformError):
@@ -218,17 +216,15 @@ def staged_partitions(connection: Connection, release: Release) -> list[Partitio
 
 @contextmanager
 def indexing(release: Release, filled: Sequence[Partition]) -> Iterator[None]:
-    """Build the indexes of the staged partitions beside the block, which may read them: checks on other cores.
+    """Build the indexes of the staged partitions beside the block, which may read them: checks on another core.
 
     Raises:
         psycopg.errors.UniqueViolation: at the end of the block; a key occurs twice.
     """
-    shares = [share for n in range(_INDEXERS) if (share := filled[n::_INDEXERS])]
-    with ThreadPoolExecutor(max_workers=_INDEXERS, thread_name_prefix="indexing") as pool:
-        done = [pool.submit(_index, release, share) for share in shares]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="indexing") as pool:
+        done = pool.submit(_index, release, filled)
         yield
-        for each in done:
-            each.result()
+        done.result()
 
 
 def _index(release: Release, filled: Sequence[Partition]) -> None:

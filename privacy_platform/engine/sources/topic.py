@@ -28,7 +28,7 @@ MAX_MESSAGE_BYTES = 2**20
 SCHEMA_HEADER = "schema_version"
 _BATCH_RECORDS, _BATCH_BYTES, _POLL_RECORDS = 50_000, 24 * 2**20, 10_000
 _SILENCE_SECONDS = 30.0
-_LEAST_SPLIT, _SPLITS_A_TASK = 10_000, 3
+_LEAST_SPLIT, _ROUNDS = 10_000, 3
 _FETCH = {
     "auto_offset_reset": "none",
     # How long to wait before looking whether the broker has answered; a tenth of a second would be most of a batch.
@@ -87,7 +87,7 @@ class TopicSplit:
 def topic_splits(ranges: Sequence[OffsetRange], schema_version: str, *, parallelism: int) -> list[TopicSplit]:
     """Cut ranges into splits of about the same size, enough for `parallelism` tasks to end at about the same time."""
     # A split a partition would keep two of two processors busy with the first two of three, and one with the third.
-    size = max(_LEAST_SPLIT, -(-sum(map(len, ranges)) // (_SPLITS_A_TASK * parallelism)))
+    size = max(_LEAST_SPLIT, -(-sum(map(len, ranges)) // (_ROUNDS * parallelism)))
     pieces = [
         OffsetRange(r.topic, r.partition, r.start + len(r) * n // count, r.start + len(r) * (n + 1) // count)
         for r in ranges

@@ -490,10 +490,13 @@ def test_unknown_parquet_columns_are_reported(tmp_path: Path) -> None:
 )
 def test_timestamps_in_many_forms(text: str, expected: str | None) -> None:
     # Beside values in other forms, since the forms are tried one after the other on the whole column.
-    column = pl.Series(["2026-05-05T05:05:05Z", text, None, "2026-06-06"])
-    first, found, none, last = parse_timestamps(column).to_list()
-    assert (first.month, none, last.month) == (5, None, 6)
-    assert found == (datetime.fromisoformat(expected).replace(tzinfo=UTC) if expected else None)
+    # The first value's form is tried first.
+    for form in ("2026-05-05T05:05:05Z", "2026-05-05T05:05:05.123Z", "2026-05-05T05:05:05.123456Z", "2026-05-05"):
+        column = pl.Series([form, text, None, "2026-06-06"])
+        first, found, none, last = parse_timestamps(column).to_list()
+        assert first == datetime.fromisoformat(form).replace(tzinfo=UTC)
+        assert (none, last.month) == (None, 6)
+        assert found == (datetime.fromisoformat(expected).replace(tzinfo=UTC) if expected else None)
 
 
 @given(st.lists(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.timezones()), max_size=5))

@@ -111,6 +111,13 @@ def test_splits_cover_the_ranges(spans: list[tuple[int, int]], parallelism: int)
         assert not len(whole) or (edges[0][0], edges[-1][1]) == (whole.start, whole.end)
 
 
+def test_splits_of_like_partitions_are_equal_and_fill_every_round() -> None:
+    ranges = [OffsetRange("t", number, 0, 100_000) for number in range(3)]
+    splits = topic_splits(ranges, "1", parallelism=2)
+    assert len(splits) % 2 == 0
+    assert len({len(split.range) for split in splits}) == 1
+
+
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 1000)), st.integers(0, 3000))
 def test_a_batch_is_shared_out_evenly_and_fully(lags: dict[int, int], limit: int) -> None:
     shares = topic._shared(lags, limit)
