@@ -1,6 +1,7 @@
 """Batches of a topic: both zones, windows and offsets at once, beside what came by files."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kafka import TopicPartition
+from psycopg import Connection
 
+from privacy_platform.engine import release_stream
 from privacy_platform.engine.gate import GateError, Run, WarehouseError
-from privacy_platform.engine.release_anonymized import UpstreamMissingError
+from privacy_platform.engine.release_anonymized import UpstreamMissingError, anonymized_checks
 from privacy_platform.engine.release_stream import NotStreamedError, StreamReport, release_batch
 from privacy_platform.engine.release_windows import release_windows
 from privacy_platform.engine.sources.topic import TopicError
@@ -19,10 +22,12 @@ from privacy_platform.engine.stage import TaskRefusedError
 from privacy_platform.engine.stream import is_streamed, streaming
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
+from privacy_platform.policy.tables import WHOLE
 from privacy_platform.streaming.broker import Broker
 from privacy_platform.vault.keyring import ensure_keyring
+from privacy_platform.warehouse.checks import CheckOutcome
 from privacy_platform.warehouse.connection import Role, connect
-from privacy_platform.warehouse.release import ReleaseBusyError
+from privacy_platform.warehouse.release import Release, ReleaseBusyError
 from privacy_platform_tests.integration.engine.support import (
     Row,
     World,
@@ -236,6 +241,32 @@ def test_a_topic_that_changes_its_form_stops_where_it_is(stream: Stream) -> None
     assert stream.batch() is not None
     assert len(stream.keys(stream.shown)) == 60
     assert len(stream.quarantined()) == 12
+
+
+def test_a_check_that_fails_takes_back_what_was_added_beside_it(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(connection: Connection, policy: DatasetPolicy, release: Release, *others: Any) -> list[CheckOutcome]:
+        deadline = time.monotonic() + 30
+        while not query(
+            "SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = %s AND l.pid <> %s",
+            release.partition(WHOLE),
+            connection.info.backend_pid,
+        ):
+            assert time.monotonic() < deadline
+        return anonymized_checks(connection, policy, release, *others)
+
+    stream.send(*(visit(number, 20) for number in range(10)))
+    assert stream.batch() is not None
+    before = (stream.keys(stream.raw), stream.keys(stream.shown), stream.counted(), stream.offsets())
+    stream.send(*(visit(number, 20) for number in range(10, 29)), visit(29, 20, page="session-7"))
+    monkeypatch.setattr(release_stream, "anonymized_checks", late)  # not before the rows are being added
+    began = time.monotonic()
+    with pytest.raises(GateError, match="column `page` holds raw values of field session"):
+        stream.batch()
+    assert time.monotonic() - began < 25  # it has not waited for its own locks, which takes 30 seconds
+    assert (stream.keys(stream.raw), stream.keys(stream.shown), stream.counted(), stream.offsets()) == before
+    assert staging_is_empty()
 
 
 def test_a_publication_that_fails_leaves_nothing_and_is_made_again(stream: Stream) -> None:
