@@ -59,11 +59,15 @@ class Leak:
 
 
 class _RawField:
-    """A sensitive raw field, prepared once for all output columns."""
+    """A sensitive raw field, prepared once for all output columns.
 
-    def __init__(self, name: str, values: pl.Series) -> None:
+    `parts` are those of all columns: a field of which none is there is not looked for in each of them.
+    """
+
+    def __init__(self, name: str, values: pl.Series, parts: frozenset[str]) -> None:
         self.name = name
         self._raw = values
+        self._parts = parts
 
     @cached_property
     def values(self) -> pl.Series:
@@ -85,7 +89,18 @@ class _RawField:
         return frozenset(self._sizes.drop_nulls().unique().to_list())
 
     def occurring(self, parts: frozenset[str]) -> pl.Series:
-        """By row, whether the value is one of some texts."""
+        """By row, whether the value is one of some of all parts."""
+        return (
+            self._is_in(parts)
+            if parts and self._occurs
+            else pl.repeat(False, len(self._raw), dtype=pl.Boolean, eager=True)
+        )
+
+    @cached_property
+    def _occurs(self) -> bool:
+        return self._is_in(self._parts).any()
+
+    def _is_in(self, parts: frozenset[str]) -> pl.Series:
         return self.values.is_in(pl.Series(sorted(parts), dtype=pl.String).implode()).fill_null(False)
 
     def among(self, lengths: frozenset[int]) -> pl.Series:
@@ -107,7 +122,7 @@ class _Column:
         self.name = name
         self.rule = rule
         self.texts = values.cast(pl.String).alias("out")
-        self.textsowed = pl.Series(sorted(rule.allowed), dtype=pl.String)
+        self.allowed = pl.Series(sorted(rule.allowed), dtype=pl.String)
 
     @cached_property
     def distinct(self) -> pl.Series:
@@ -152,11 +167,11 @@ class _Column:
     def is_open(self) -> pl.Series:
         """For all rows, whether the text is no constant of the rule."""
         present = self.texts.is_not_null()
-        return present if self.textsowed.is_empty() else present & ~self.texts.is_in(self.textsowed.implode())
+        return present if self.allowed.is_empty() else present & ~self.texts.is_in(self.allowed.implode())
 
     def _not_allowed(self, texts: pl.Series) -> pl.Series:
         texts = texts.drop_nulls()
-        return texts if self.textsowed.is_empty() else texts.filter(~texts.is_in(self.textsowed.implode()))
+        return texts if self.allowed.is_empty() else texts.filter(~texts.is_in(self.allowed.implode()))
 
     def _misshapen(self, texts: pl.Series) -> pl.Series:
         """Which of some open texts break the rule."""
@@ -279,8 +294,9 @@ def find_leaks(
     missing = [name for name in sensitive if name not in raw.columns]
     if missing:
         raise LeakFinderError(f"sensitive field {missing[0]!r} is not in the raw batch: read it for the check")
-    fields = [_RawField(name, raw[name]) for name in sensitive if raw[name].dtype != pl.Boolean]
     columns = [_Column(name, out[name], outputs.get(name, _SCAN)) for name in out.columns if _is_text(name, out[name])]
+    parts = frozenset[str]().union(*(column.parts or () for column in columns))
+    fields = [_RawField(name, raw[name], parts) for name in sensitive if raw[name].dtype != pl.Boolean]
     screen = _Screen([column for column in columns if not column.well_shaped])
     suspects = [screen.suspects(field) for field in fields]
     leaks: list[Leak] = []

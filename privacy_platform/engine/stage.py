@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -281,10 +281,14 @@ def enter_worker(carried: Carried) -> None:
     """Take over the driver's settings, once in each task; on a cluster but those that the worker's own machine has."""
     os.environ.update(carried.settings if carried.local else {**carried.settings, **_OWN})
     # Spark collects garbage between tasks. To look at all that was imported, over and over, took longer than the tasks.
-    if not gc.get_freeze_count():
-        import adbc_driver_postgresql.dbapi  # noqa: F401 - and pandas with it, which every task comes to need
+    _freeze_imports()
 
-        gc.freeze()
+
+@cache
+def _freeze_imports() -> None:
+    import adbc_driver_postgresql.dbapi  # noqa: F401 - and pandas with it, which every task comes to need
+
+    gc.freeze()
 
 
 def total(statistics: Iterable[Statistics]) -> Statistics:

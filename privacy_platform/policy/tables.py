@@ -113,7 +113,7 @@ class Partition:
     def bounds(self) -> str:
         """The FOR VALUES clause."""
         if self.day is None:
-            return "FOR VALUES WITH (MODULUS 1, REMAINDER 0)"
+            return "FOR VALUES FROM (MINVALUE) TO (MAXVALUE)"
         start, end = self.range
         return f"FOR VALUES FROM ('{start}') TO ('{end}')"
 

@@ -34,7 +34,7 @@ def require_appendable(connection: Connection, table: Table) -> None:
         TableMismatchError: it has others.
     """
     standing = standing_shape(connection, table)
-    if standing is not None and standing != expected_shape(table):
+    if standing is not None and not standing.same_rows(expected_shape(table)):
         raise TableMismatchError(
             f"{table.qualified} was made under another policy: materialize all of it, then read the topic again."
         )

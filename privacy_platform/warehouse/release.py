@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from psycopg import Connection, errors, sql
 
 from privacy_platform.errors import PrivacyPlatformError
-from privacy_platform.policy.tables import Column, Partition, Table
+from privacy_platform.policy.tables import Column, Partition, Table, Zone
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.tables import (
     columns_sql,
@@ -234,8 +234,8 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
         connection.execute("SET synchronous_commit = off")
         for partition in filled:
             name = sql.Identifier(STAGING, release.partition(partition))
-            if partition.day is not None:
-                # One of many, mostly read whole: a small sample costs a seventh of the usual one.
+            if partition.day is not None or table.zone is Zone.RAW:
+                # One of many, or mostly read whole: a small sample costs a seventh of the usual one.
                 connection.execute("SET default_statistics_target = 10")
             # An index and not the constraint, whose lock would shut out the checks; `swap` makes the key of it.
             connection.execute(

@@ -1,7 +1,7 @@
 """Zone tables in PostgreSQL: partitioned parents that hold views, grants and comments, whatever is released into them.
 
-A table partitioned by day has a partition for each UTC day; every other table is hash-partitioned with one partition,
-so that a release always replaces partitions of a parent that stays.
+A table partitioned by day has a partition for each UTC day; every other table has one partition for all values of its
+key, so that a release always replaces partitions of a parent that stays.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,10 @@ def columns_sql(table: Table) -> sql.Composed:
 
 def partition_by_sql(table: Table) -> sql.Composed:
     """The PARTITION BY clause."""
-    if table.partition_column:
-        return sql.SQL("PARTITION BY RANGE ({})").format(sql.Identifier(table.partition_column))
-    return sql.SQL("PARTITION BY HASH ({})").format(sql.Identifier(table.primary_key[0]))
+    # By range also where there is one partition: that rows belong to it follows from their key's not being null. To
+    # know that they belong to the one partition of a hash, ATTACH would read them all, while readers wait.
+    column = table.partition_column or table.primary_key[0]
+    return sql.SQL("PARTITION BY RANGE ({})").format(sql.Identifier(column))
 
 
 def partition_name(table: Table, partition: Partition) -> str:
@@ -53,17 +54,21 @@ class Shape:
     partitioned_by: tuple[str, str]
 
     def same_rows(self, other: "Shape") -> bool:
-        """Whether rows of one fit the other as they are: the same columns in whatever order, key and partitions."""
-        return replace(self, columns=tuple(sorted(self.columns))) == replace(
-            other, columns=tuple(sorted(other.columns))
+        """Whether rows of one fit the other as they are: the same columns in whatever order, key and partitions.
+
+        One partition by hash, as earlier warehouses have, holds the same rows as one by range.
+        """
+        mine, others = (
+            replace(shape, columns=tuple(sorted(shape.columns)), partitioned_by=("range", shape.partitioned_by[1]))
+            for shape in (self, other)
         )
+        return mine == others
 
 
 def expected_shape(table: Table) -> Shape:
     """The shape that the policy gives a table."""
     columns = ((c.name, c.type.value, not c.nullable or c.name in table.primary_key) for c in table.columns)
-    by = ("range", table.partition_column) if table.partition_column else ("hash", table.primary_key[0])
-    return Shape(tuple(columns), table.primary_key, by)
+    return Shape(tuple(columns), table.primary_key, ("range", table.partition_column or table.primary_key[0]))
 
 
 def standing_shape(connection: Connection, table: Table) -> Shape | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import polars.selectors as cs
 
@@ -17,6 +18,7 @@ from privacy_platform.engine.sources.batch import (
     record_fault,
     rejects_of,
 )
+from privacy_platform.engine.sources.lines import WINDOW_BYTES, line_ends
 from privacy_platform.policy.model import SourceType, printable_name
 
 _BLANKS = (b" ", b"\t", b"\r")
@@ -42,8 +44,7 @@ def parse_lines(chunk: bytes, types: Mapping[str, SourceType], *, refuse_unknown
         types: the declared fields and their types, in order.
         refuse_unknown: a record with a field that is not declared is a reject, too, and not only reported.
     """
-    ends = np.count_nonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n"))
-    lines = int(ends) + (not chunk.endswith(b"\n"))
+    lines = line_ends(chunk) + (not chunk.endswith(b"\n"))
     together = _parse_together(chunk, lines, types)
     return together if together is not None else parse_each_line(chunk, types, refuse_unknown=refuse_unknown)
 
@@ -75,21 +76,48 @@ def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:
     text, j of those before an n. Then A - N = values + (u - n) + (k - j). Neither bracket can be negative, so both are
     zero: an unknown key holds nothing but null, and no `":"` stands in a text, so T counts the texts.
     """
-    characters = np.frombuffer(chunk, dtype=np.uint8)
-    quote, after = characters[:-1] == ord('"'), characters[1:]
-    blanks = (blank for blank in _BLANKS if blank in chunk)
-    if any((quote & (after == ord(blank))).any() for blank in blanks) and re.search(rb'"[ \t\r]+:', chunk):
+    keys = _keys(chunk)
+    if keys.apart and re.search(rb'"[ \t\r]+:', chunk):
         return False  # a key that does not end in `":`
-    ends = np.flatnonzero(quote & (after == ord(":"))) + 2
-    following = characters.take(ends, mode="clip")
-    following = np.where(following == ord(" "), characters.take(ends + 1, mode="clip"), following)
-    texts = frame.select(cs.string())
+    shown = frame.select(cs.string())
     values = frame.height * frame.width - sum(frame.null_count().row(0))
-    text_values = texts.height * texts.width - (sum(texts.null_count().row(0)) if texts.width else 0)
-    return (
-        len(ends) - int(np.count_nonzero(following == ord("n"))) == values
-        and int(np.count_nonzero(following == ord('"'))) == text_values
-    )
+    text_values = shown.height * shown.width - (sum(shown.null_count().row(0)) if shown.width else 0)
+    return keys.ends - keys.nulls == values and keys.texts == text_values
+
+
+class _Keys(NamedTuple):
+    """How often a chunk has `":`, and that followed by `n` and by `"`; whether a quote stands before a blank."""
+
+    ends: int
+    nulls: int
+    texts: int
+    apart: bool
+
+
+def _keys(chunk: bytes) -> _Keys:
+    characters = np.frombuffer(chunk, dtype=np.uint8)
+    blanks = [ord(blank) for blank in _BLANKS if blank in chunk]
+    ends = nulls = texts = 0
+    apart = False
+    for at in range(0, len(chunk), WINDOW_BYTES):
+        window = characters[at : at + WINDOW_BYTES + 3]
+        if len(window) < WINDOW_BYTES + 3:
+            window = np.concatenate([window, np.zeros(3, dtype=np.uint8)])
+        quote = window[:-3] == ord('"')
+        apart = apart or any((quote & (window[1:-2] == blank)).any() for blank in blanks)
+        end = quote & (window[1:-2] == ord(":"))
+        ends += _count(end)
+        nulls += _count(end & (window[2:-1] == ord("n")))
+        texts += _count(end & (window[2:-1] == ord('"')))
+        end &= window[2:-1] == ord(" ")
+        if end.any():
+            nulls += _count(end & (window[3:] == ord("n")))
+            texts += _count(end & (window[3:] == ord('"')))
+    return _Keys(ends, nulls, texts, apart)
+
+
+def _count(where: npt.NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(where))
 
 
 def parse_each_line(chunk: bytes, types: Mapping[str, SourceType], *, refuse_unknown: bool = False) -> Raw:
