@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 from psycopg import Connection
 
 from privacy_platform.engine.sources.batch import LINE, Batch, convert, parse_json, rejects_of
 from privacy_platform.engine.sources.json_lines import parse_lines
+from privacy_platform.engine.sources.lines import line_ends
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.model import SourceType
 from privacy_platform.streaming.cluster import client_settings
@@ -197,6 +199,38 @@ def batch_of(
     records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
 ) -> Batch:
     """Records of a split as a batch: one parse for all that can be a record at all."""
+    plain = _all_plain(records, split, types, required)
+    return _told_apart(records, split, types, required) if plain is None else plain
+
+
+def _all_plain(
+    records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
+) -> Batch | None:
+    """The batch where there is nothing to tell apart, as nearly always; a fifth of the work of looking at each."""
+    values = [record.value for record in records if record.value is not None]
+    headers = [(SCHEMA_HEADER, split.schema_version.encode())]
+    if not values or len(values) < len(records) or any(r.headers and r.headers != headers for r in records):
+        return None
+    text = b"\n".join([*values, b""])
+    if line_ends(text) != len(values) or max(map(len, values)) > MAX_MESSAGE_BYTES:
+        return None
+    raw = parse_lines(text, types, refuse_unknown=True)
+    if raw.rejects.height or raw.blank:
+        return None
+    rows, mistyped = convert(raw.rows, types, required)
+    offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=len(records))
+    rows, mistyped = (_placed(frame, pl.Series(LINE, offsets - split.range.start)) for frame in (rows, mistyped))
+    return Batch(rows, mistyped, len(records))
+
+
+def _placed(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
+    """Parsed records with the place of each in its range, which is not its place in the parsed text."""
+    return frame.with_columns(lines.gather(frame[LINE]).alias(LINE))
+
+
+def _told_apart(
+    records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
+) -> Batch:
     bad: list[tuple[int, str, bytes]] = []
     lines: list[int] = []
     values: list[bytes] = []
@@ -217,9 +251,7 @@ def batch_of(
     raw = parse_lines(b"\n".join(values) + b"\n", types, refuse_unknown=True)
     rows, mistyped = convert(raw.rows, types, required)
     place = pl.Series(LINE, lines, dtype=pl.Int64)
-    rows, unread, mistyped = (
-        frame.with_columns(place.gather(frame[LINE]).alias(LINE)) for frame in (rows, raw.rejects, mistyped)
-    )
+    rows, unread, mistyped = (_placed(frame, place) for frame in (rows, raw.rejects, mistyped))
     return Batch(rows, pl.concat([rejects, unread, mistyped]), len(records))
 
 

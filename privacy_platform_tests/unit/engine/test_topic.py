@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from privacy_platform.engine.sources import topic
 from privacy_platform.engine.sources.batch import LINE, Batch
@@ -94,6 +95,25 @@ def test_every_message_is_a_row_or_a_reject(values: list[bytes | None]) -> None:
     places = sorted([*batch.rows[LINE].to_list(), *batch.rejects[LINE].to_list()])
     assert places == [3 * number for number in range(len(values))]
     assert batch.lines == len(values)
+
+
+_VALUES = st.one_of(
+    st.builds(good, st.integers(0, 9)), st.sampled_from([b"{}", b" ", b"{", good(1, size="big"), good(2, x=1)])
+)
+_HEADERS = st.sampled_from([(), [("schema_version", b"1")], [("schema_version", b"2")]])
+
+
+@given(st.lists(st.tuples(_VALUES, _HEADERS), min_size=1, max_size=4))
+def test_records_that_look_plain_are_read_as_if_each_was_looked_at(
+    parts: list[tuple[bytes, Sequence[tuple[str, bytes]]]],
+) -> None:
+    messages = [Message(START + 7 * number, value, headers) for number, (value, headers) in enumerate(parts)]
+    split = TopicSplit(0, OffsetRange("events", 2, START, START + 1_000_000), "1")
+    looked_at = topic._told_apart(messages, split, TYPES, ("id",))
+    batch = read(*messages)
+    assert_frame_equal(batch.rows, looked_at.rows)
+    assert_frame_equal(batch.rejects, looked_at.rejects)
+    assert (batch.lines, batch.blank) == (looked_at.lines, looked_at.blank)
 
 
 @given(
