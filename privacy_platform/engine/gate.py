@@ -110,7 +110,7 @@ def releasing(table: Table, *others: Table) -> Iterator[Connection]:
                     connection.rollback()
                     for each in (table, *others):
                         with suppress(psycopg.errors.LockNotAvailable):  # the next run of the table drops them
-                            drop_staging(connection, each)
+                            drop_staging(connection, each.qualified)
     except psycopg.errors.LockNotAvailable:
         raise WarehouseError(
             f"{table.qualified} could not be swapped: readers have held it for too long. Materialize it again."
@@ -281,7 +281,7 @@ def refuse(
         GateError: always.
     """
     connection.rollback()
-    drop_staging(connection, table)
+    drop_staging(connection, table.qualified)
     for check in checks:
         if check.failed:
             details = {"check": check.name, "message": check.message, **check.figures}

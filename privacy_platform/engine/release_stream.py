@@ -9,12 +9,14 @@ on, committed when every check has passed, and rolled back when one has not.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from psycopg import Connection, sql
 from pyspark.sql import SparkSession
 
+from privacy_platform.engine.ahead import Ahead, Landed, land_records
 from privacy_platform.engine.anonymize import AnonymizeTask, record_splits
 from privacy_platform.engine.gate import (
     Publication,
@@ -26,14 +28,12 @@ from privacy_platform.engine.gate import (
     refuse,
     releasing,
 )
-from privacy_platform.engine.land import LandTask
 from privacy_platform.engine.publishing import Added, Publishing
 from privacy_platform.engine.release_anonymized import anonymized_checks, arrows, is_behind, require_upstream
 from privacy_platform.engine.release_raw import drop_standing, raw_checks
 from privacy_platform.engine.release_windows import NEVER, window_checks, windows_lineage, windows_release
-from privacy_platform.engine.repeats import drop_repeats, open_digests
 from privacy_platform.engine.session import parallelism
-from privacy_platform.engine.sources.topic import Backlog, backlog, topic_splits
+from privacy_platform.engine.sources.topic import Backlog, backlog
 from privacy_platform.engine.stage import Statistics, run_stage, total
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, lineage
@@ -43,11 +43,10 @@ from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Table
 from privacy_platform.vault.keyring import load_keyring
-from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.append import analyze, appending, require_appendable
 from privacy_platform.warehouse.checks import CheckOutcome, raw_pii_check
 from privacy_platform.warehouse.offsets import OffsetRange, advance, complete, complete_until
-from privacy_platform.warehouse.release import STAGING, Release, open_staging
+from privacy_platform.warehouse.release import STAGING, Release, drop_staging, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
 from privacy_platform.warehouse.views import ensure_views
 from privacy_platform.warehouse.windows import late_rows, settle, stage_windows, touched_windows
@@ -114,6 +113,7 @@ def release_batch(
     run: Run,
     *,
     limit: int = BATCH_EVENTS,
+    ahead: Ahead | None = None,
 ) -> StreamReport | None:
     """Publish the next records of a dataset's topic; None when there are none.
 
@@ -121,8 +121,9 @@ def release_batch(
         spark: gives the session; not called when there is nothing to read.
         policy: the dataset.
         policies: all policies, for the dataset this one refers to and the windows made of it.
-        run: the run this belongs to.
+        run: the run this belongs to, if its records have not landed ahead: then it is the one they landed under.
         limit: how many records to read at the most.
+        ahead: lands the records after these while these are published, and may have landed these.
 
     Raises:
         NotStreamedError: the policy names no topic.
@@ -137,42 +138,36 @@ def release_batch(
     raw, shown = raw_table(policy), anonymized_table(policy)
     windowed = {a.aggregate: a for a in policies.aggregates.values() if a.window and a.source == shown.name}
     tables = {name: aggregate_table(aggregate, policies) for name, aggregate in windowed.items()}
-    with releasing(raw, shown, *tables.values()) as connection, Publishing() as publishing:
-        left = backlog(connection, topic, limit)
+    with ExitStack() as held:
+        connection = held.enter_context(releasing(raw, shown, *tables.values()))
+        landed = ahead.take() if ahead else None
+        left = landed.left if landed else backlog(connection, topic, limit)
         if not left.ranges:
             _settle(connection, [(windowed[name], table) for name, table in tables.items()], left)
             return None
         for table in (raw, shown, *tables.values()):
             require_appendable(connection, table)
+        landed = landed or land_records(connection, spark, policy, left, run)
         until = complete_until(connection, topic)
-        batch = _Batch(connection, publishing, spark, run)
-        landed = _land(batch, policy, left)
-        anonymized = _anonymize(batch, policy, policies, landed)
+        batch = _Batch(connection, held.enter_context(Publishing()), spark, landed.run)
+        fresh = _land(batch, policy, landed)
+        anonymized = _anonymize(batch, policy, policies, fresh)
+        if ahead:
+            ahead.begin(left)
         counted = [
             _count(batch, aggregate, tables[name], shown, anonymized, left.seen_at if left.ends else until)
             for name, aggregate in windowed.items()
         ]
         late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
-        reports = _publish(batch, left, [landed, anonymized, *counted], list(windowed.values()))
+        reports = _publish(batch, left, [fresh, anonymized, *counted], list(windowed.values()))
+        drop_staging(connection, landed.release.mark, only=landed.release)
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
 
 
-def _land(batch: _Batch, policy: DatasetPolicy, left: Backlog) -> _Staged:
-    """Stage the records, sealed, without those that have landed before."""
-    connection, run = batch.connection, batch.run
+def _land(batch: _Batch, policy: DatasetPolicy, landed: Landed) -> _Staged:
+    """Leave out what has landed before, and check and add the rest."""
+    connection, release, statistics = batch.connection, landed.release, landed.statistics
     table = raw_table(policy)
-    release = appending(table)
-    keyring = load_keyring()
-    check_keyring(connection, keyring)
-    open_staging(connection, release)
-    open_digests(connection, release)
-    now = datetime.now(UTC)
-    task = LandTask(policy, release, run.id, now, now.date())
-    splits = topic_splits(left.ranges, policy.source.schema_version, parallelism=parallelism())
-    statistics = total(run_stage(batch.spark(), splits, task))
-    analyze(connection, release)
-    digested = statistics["staged"] if policy.on_duplicate == "first" else None
-    statistics["duplicates"] += drop_repeats(connection, release, "min", digested=digested)
     if partitions(connection, table):
         statistics["already_landed"] += drop_standing(connection, release)
     checks = raw_checks(connection, policy, release, statistics)
@@ -183,12 +178,12 @@ def _land(batch: _Batch, policy: DatasetPolicy, left: Backlog) -> _Staged:
         transformation="land: tokenize, seal",
         records_in=statistics["read"],
         records_out=statistics["new"],
-        run_id=run.id,
+        run_id=batch.run.id,
         column_lineage=column_lineage(table),
     )
-    keys = (f"token/v{keyring.pinned}", f"sealing/v{keyring.current}")
     batch.publishing.add(release, table)
-    return _Staged(release, table, Publication(policy.dataset, (arrow,), keys_used=keys), checks, statistics)
+    publication = Publication(policy.dataset, (arrow,), keys_used=landed.keys_used)
+    return _Staged(release, table, publication, checks, statistics)
 
 
 def _anonymize(batch: _Batch, policy: DatasetPolicy, policies: PolicySet, landed: _Staged) -> _Staged:

@@ -23,7 +23,7 @@ def open_digests(connection: Connection, release: Release) -> None:
     name = sql.Identifier(STAGING, release.digests)
     connection.execute(sql.SQL("CREATE UNLOGGED TABLE {} (bucket smallint, digests bytea)").format(name))
     connection.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN digests SET STORAGE EXTERNAL").format(name))
-    connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(release.table.qualified)))
+    connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(release.mark)))
     connection.commit()
 
 

@@ -280,15 +280,20 @@ def carried_environment() -> Carried:
 def enter_worker(carried: Carried) -> None:
     """Take over the driver's settings, once in each task; on a cluster but those that the worker's own machine has."""
     os.environ.update(carried.settings if carried.local else {**carried.settings, **_OWN})
-    # Spark collects garbage between tasks. To look at all that was imported, over and over, took longer than the tasks.
-    _freeze_imports()
+    _leave_garbage_to_spark()
 
 
 @cache
-def _freeze_imports() -> None:
+def _leave_garbage_to_spark() -> None:
+    """Collect none within a task, and between tasks, when Spark does, none of what was imported.
+
+    What a task makes holds no cycles: records by the ten thousand would be looked at over and over for nothing. To look
+    at all that was imported took longer than the tasks.
+    """
     import adbc_driver_postgresql.dbapi  # noqa: F401 - and pandas with it, which every task comes to need
 
     gc.freeze()
+    gc.disable()
 
 
 def total(statistics: Iterable[Statistics]) -> Statistics:

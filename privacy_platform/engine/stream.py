@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
+from privacy_platform.engine.ahead import Ahead
 from privacy_platform.engine.gate import Run
 from privacy_platform.engine.release_stream import BATCH_EVENTS, NotStreamedError, StreamReport, release_batch
 from privacy_platform.engine.stage import StageError, place_of
@@ -87,23 +88,27 @@ def stream(
         StageError: Spark itself has died; start the process again.
     """
     failures = 0
-    while not stop.is_set():
-        try:
-            report = release_batch(spark, policy, policies, Run(uuid.uuid4().hex), limit=limit)
-        except PrivacyPlatformError as error:
-            delay = min(LONGEST_DELAY, FIRST_DELAY * 2**failures)
-            failures += 1
-            failed(error, delay)
-            stop.wait(delay)
-            _mend(failed)
-        except Exception as error:
-            raise StageError(f"Streaming of {policy.source.topic} ended: {place_of(error)}. Start it again.") from None
-        else:
-            failures = 0
-            if report is None:
-                stop.wait(IDLE_SECONDS)
+    with Ahead(spark, policy, limit, wanted=lambda: not stop.is_set()) as ahead:
+        while not stop.is_set():
+            try:
+                if failures:
+                    ahead.forget()
+                report = release_batch(spark, policy, policies, Run(uuid.uuid4().hex), limit=limit, ahead=ahead)
+            except PrivacyPlatformError as error:
+                delay = min(LONGEST_DELAY, FIRST_DELAY * 2**failures)
+                failures += 1
+                failed(error, delay)
+                stop.wait(delay)
+                _mend(failed)
+            except Exception as error:
+                message = f"Streaming of {policy.source.topic} ended: {place_of(error)}. Start it again."
+                raise StageError(message) from None
             else:
-                published(report)
+                failures = 0
+                if report is None:
+                    stop.wait(IDLE_SECONDS)
+                else:
+                    published(report)
 
 
 def _mend(failed: Callable[[PrivacyPlatformError, float], None]) -> None:

@@ -22,9 +22,9 @@ from privacy_platform.warehouse.tables import (
 )
 
 
-def appending(table: Table) -> Release:
+def appending(table: Table, *, owner: str | None = None) -> Release:
     """A release whose rows will be added to `table`: staged in one piece, whatever days they are of."""
-    return Release(replace(table, partition_column=None), (WHOLE,), copied=True)
+    return Release(replace(table, partition_column=None), (WHOLE,), copied=True, owner=owner)
 
 
 def require_appendable(connection: Connection, table: Table) -> None:

@@ -44,6 +44,8 @@ class Release:
     `id` is random and names the staging tables, so that a straggling task of a dead run can never write into the
     tables of its successor. `hidden` columns are staged for the checks and dropped before the swap. `copied` is a
     release whose rows are copied from staging and not swapped in: staging itself need not survive the server then.
+    `owner` is what the staging tables belong to where that is not the table: then no run of the table drops them, and
+    the owner must.
     """
 
     table: Table
@@ -51,6 +53,12 @@ class Release:
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     hidden: tuple[Column, ...] = ()
     copied: bool = False
+    owner: str | None = None
+
+    @property
+    def mark(self) -> str:
+        """The comment of the staging tables, by which `drop_staging` knows them."""
+        return self.owner or self.table.qualified
 
     @property
     def staged_table(self) -> Table:
@@ -127,7 +135,8 @@ def holding(name: str, busy: str, *, wait: float = BUSY_SECONDS) -> Iterator[Non
 
 def open_staging(connection: Connection, release: Release) -> None:
     """Create the staging tables of a release, after dropping those a dead run of the same table has left."""
-    drop_staging(connection, release.table)
+    if release.owner is None:
+        drop_staging(connection, release.mark)
     table = release.staged_table
     parent = sql.Identifier(STAGING, release.staging)
     connection.execute(sql.SQL("CREATE TABLE {} ({}) {}").format(parent, columns_sql(table), partition_by_sql(table)))
@@ -159,7 +168,7 @@ def open_staging(connection: Connection, release: Release) -> None:
     )
     for name in (release.staging, release.quarantine, release.secret):
         connection.execute(
-            sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(STAGING, name), sql.Literal(table.qualified))
+            sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(STAGING, name), sql.Literal(release.mark))
         )
     connection.commit()
 
@@ -174,19 +183,26 @@ def _day_check(table: Table, partition: Partition) -> sql.Composable:
     )
 
 
-def drop_staging(connection: Connection, table: Table) -> None:
-    """Drop every staging table of `table`; the caller holds the right to release it."""
-    orphans = connection.execute(
-        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = 'staging' AND c.relkind IN ('r', 'p') AND NOT c.relispartition "
-        "AND obj_description(c.oid, 'pg_class') = %s",
-        [table.qualified],
-    ).fetchall()
-    for (name,) in orphans:
+def drop_staging(connection: Connection, mark: str, *, only: Release | None = None) -> None:
+    """Drop staging tables, and the record of what was copied into tables that are gone.
+
+    Args:
+        connection: as the pipeline role.
+        mark: whose: a table (`Table.qualified`), which the caller holds the right to release, or another owner.
+        only: of one release.
+    """
+    names = [
+        name
+        for (name,) in connection.execute(
+            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = 'staging' AND c.relkind IN ('r', 'p') AND NOT c.relispartition "
+            "AND obj_description(c.oid, 'pg_class') = %s AND starts_with(c.relname, %s)",
+            [mark, only.staging if only else ""],
+        )
+    ]
+    for name in names:
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, name)))
-    connection.execute(
-        "DELETE FROM staging.commits WHERE stage LIKE %s", [table.name.replace("_", r"\_") + r"\_________"]
-    )
+    connection.execute("DELETE FROM staging.commits WHERE to_regclass(format('staging.%%I', stage)) IS NULL", [])
     connection.commit()
 
 

@@ -122,6 +122,11 @@ class Backlog:
         """Whether that is all there was."""
         return self.records == self.lag
 
+    @property
+    def reached(self) -> dict[int, int]:
+        """The offsets when these records are published."""
+        return {**self.expected, **{each.partition: each.end for each in self.ranges}}
+
 
 def backlog(connection: Connection, topic: str, limit: int) -> Backlog:
     """What is to be read next: from each partition's published offset on, `limit` records in all at the most.
@@ -132,9 +137,14 @@ def backlog(connection: Connection, topic: str, limit: int) -> Backlog:
     """
     expected = offsets(connection, topic)
     connection.commit()
+    return backlog_after(topic, expected, limit)
+
+
+def backlog_after(topic: str, expected: Mapping[int, int], limit: int) -> Backlog:
+    """What is to be read from the given offsets on; arguments and errors as of `backlog`."""
     seen_at = datetime.now(UTC)
     held = available(client_settings(), topic)
-    starts = {number: span.start for number, span in held.items()} | expected
+    starts = {number: span.start for number, span in held.items()} | dict(expected)
     ends = {number: span.end for number, span in held.items()}
     cut = [number for number in starts if starts[number] > ends.get(number, 0)]
     if cut:

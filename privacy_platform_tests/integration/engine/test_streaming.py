@@ -12,6 +12,7 @@ from kafka import TopicPartition
 from psycopg import Connection
 
 from privacy_platform.engine import release_stream
+from privacy_platform.engine.ahead import Ahead
 from privacy_platform.engine.gate import GateError, Run, WarehouseError
 from privacy_platform.engine.release_anonymized import UpstreamMissingError, anonymized_checks
 from privacy_platform.engine.release_stream import NotStreamedError, StreamReport, release_batch
@@ -89,8 +90,13 @@ class Stream:
         for future in futures:
             future.get(timeout=30)
 
-    def batch(self, limit: int = 100_000) -> StreamReport | None:
-        return release_batch(lambda: self.world.spark, self.visits, self.policies, self.world.run(), limit=limit)
+    def batch(self, limit: int = 100_000, ahead: Ahead | None = None) -> StreamReport | None:
+        return release_batch(
+            lambda: self.world.spark, self.visits, self.policies, self.world.run(), limit=limit, ahead=ahead
+        )
+
+    def ahead(self, limit: int) -> Ahead:
+        return Ahead(lambda: self.world.spark, self.visits, limit)
 
     def offsets(self) -> list[int]:
         found = query(
@@ -204,6 +210,56 @@ def test_records_come_once_by_whatever_way(stream: Stream) -> None:
     assert report is not None
     assert report.tables[0].statistics["already_landed"] == 8
     assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows)
+
+
+def test_what_a_run_lands_between_two_batches_is_seen_by_what_has_landed_ahead(stream: Stream) -> None:
+    rows = [visit(number, 20) for number in range(30)]
+    stream.send(*rows, partition=1)
+    with stream.ahead(limit=20) as ahead:
+        first = stream.batch(limit=20, ahead=ahead)
+        assert first is not None
+        assert (first.records, first.lag) == (20, 10)
+        ahead.wait()
+        file = stream.world.put(f"{stream.visits.dataset}.jsonl", rows[22:25])
+        stream.world.land(stream.visits, file, selected=days(3))
+        stream.world.anonymize(stream.visits, stream.people, selected=days(3))
+        second = stream.batch(limit=20, ahead=ahead)
+        assert second is not None
+        assert (second.records, second.lag, second.tables[0].statistics["already_landed"]) == (10, 0, 3)
+        assert staging_is_empty()
+        assert stream.batch(limit=20, ahead=ahead) is None
+    assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows)
+    assert stream.offsets() == [30]
+
+
+def test_what_landed_ahead_of_a_batch_that_fails_lands_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> list[CheckOutcome]:
+        return [CheckOutcome("tokens_resolve", False, "refused")]
+
+    stream.send(*(visit(number, 20) for number in range(30)), partition=1)
+    with stream.ahead(limit=10) as ahead:
+        monkeypatch.setattr(release_stream, "window_checks", refused)  # the next batch lands already
+        with pytest.raises(GateError, match="refused"):
+            stream.batch(limit=10, ahead=ahead)
+        ahead.forget()
+        assert staging_is_empty()
+        assert stream.offsets() == []
+        monkeypatch.undo()
+        reports = [stream.batch(limit=10, ahead=ahead) for _ in range(3)]
+        assert [report and report.lag for report in reports] == [20, 10, 0]
+    assert len(stream.keys(stream.raw)) == len(stream.keys(stream.shown)) == 30
+
+
+def test_what_a_dead_process_has_landed_ahead_is_dropped_by_the_next(stream: Stream) -> None:
+    stream.send(*(visit(number, 20) for number in range(20)), partition=1)
+    dead = stream.ahead(limit=10)
+    assert stream.batch(limit=10, ahead=dead) is not None
+    dead.wait()
+    assert not staging_is_empty()
+    with stream.ahead(limit=10):
+        assert staging_is_empty()
+    assert stream.batch() is not None
+    assert len(stream.keys(stream.shown)) == 20
 
 
 def test_poison_goes_to_quarantine_with_its_place_and_stops_nothing(stream: Stream) -> None:

@@ -41,6 +41,6 @@ def test_attaching_reads_no_rows(name: str, column: str | None, partition: Parti
         said = swapped(connection, release)
         assert connection.execute(f"SELECT count(*) FROM raw.{name}").fetchone() == (1,)
         connection.rollback()
-        drop_staging(connection, release.table)
+        drop_staging(connection, release.mark)
     table = f"{name}_{partition.suffix}"
     assert said == [f'partition constraint for table "{table}" is implied by existing constraints']
