@@ -35,8 +35,6 @@ def stream(
     policy = streamed_policy(policies, dataset)
     ensure_warehouse()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
 
     def published(report: "StreamReport") -> None:
         figures = {
@@ -57,5 +55,7 @@ def stream(
 
     with streaming(policy.source.topic or ""):
         spark_session()
+        for number in (signal.SIGTERM, signal.SIGINT):  # after the session, which has a handler of its own
+            signal.signal(number, lambda *_: stop.set())
         err.print(f"Streaming {policy.source.topic} into {dataset}", highlight=False)
         publish(spark_session, policy, policies, stop, limit=limit, published=published, failed=failed)

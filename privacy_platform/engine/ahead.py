@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, errors
 from pyspark.sql import SparkSession
 
 from privacy_platform.engine.gate import Run, in_memory
@@ -31,7 +31,7 @@ from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.vault.subjects import check_keyring
 from privacy_platform.warehouse.append import analyze, appending
 from privacy_platform.warehouse.connection import Role, connect
-from privacy_platform.warehouse.release import Release, drop_staging, open_staging
+from privacy_platform.warehouse.release import Release, ReleaseBusyError, drop_staging, holding, open_staging
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def land_records(
     policy: DatasetPolicy,
     left: Backlog,
     run: Run,
-    *,
-    owner: str | None = None,
+    release: Release,
 ) -> Landed:
     """Stage the records to be read next.
 
@@ -65,14 +64,13 @@ def land_records(
         policy: the dataset.
         left: the records.
         run: the run.
-        owner: what the staging tables belong to, see `Release`.
+        release: what they are staged for.
 
     Raises:
         TopicError: the broker cannot be read.
         StageError: a task failed.
         KeyringError: the keyring is not the warehouse's.
     """
-    release = appending(raw_table(policy), owner=owner)
     keyring = load_keyring()
     check_keyring(connection, keyring)
     open_staging(connection, release)
@@ -102,28 +100,24 @@ class Ahead:
         wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._spark, self._policy, self._limit, self._wanted = spark, policy, limit, wanted
-        self._mark = f"stream {policy.source.topic}"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="landing")
         self._next: Future[Landed] | None = None
+        self._begun: list[Release] = []
 
     def __enter__(self) -> Self:
-        self.forget()  # what a process has left that died
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(PrivacyPlatformError, psycopg.Error):  # the next process drops what is left
+        with suppress(PrivacyPlatformError):  # the next one to look drops what is left
             self.forget()
         self._pool.shutdown()
 
     def begin(self, left: Backlog) -> None:
         """Begin to land what comes after `left`, where there is more and it is wanted."""
         if not left.ends and self._wanted():
-            self._next = self._pool.submit(self._land, left)
-
-    def wait(self) -> None:
-        """Wait until what was begun has landed, or has failed to."""
-        if self._next:
-            wait([self._next])
+            release = appending(raw_table(self._policy), owner=stream_name(left.topic))
+            self._begun.append(release)
+            self._next = self._pool.submit(self._land, left, release)
 
     def take(self) -> Landed | None:
         """What has landed, as soon as it has; None when nothing was begun.
@@ -134,19 +128,48 @@ class Ahead:
         begun, self._next = self._next, None
         return begun.result() if begun else None
 
+    def published(self, connection: Connection, landed: Landed) -> None:
+        """Drop what is in its zone by now; what somebody holds still is dropped by `forget`."""
+        if landed.release in self._begun:
+            with suppress(errors.LockNotAvailable):
+                drop_staging(connection, landed.release.mark, only=landed.release)
+                self._begun.remove(landed.release)
+
     def forget(self) -> None:
-        """Drop all that has landed; to be called when a batch has failed, since its records must land first."""
+        """Drop all that has landed; to be called when a batch has failed, since its records must land first.
+
+        Raises:
+            WarehouseConnectionError: the server does not answer.
+        """
         begun, self._next = self._next, None
         if begun:
-            with suppress(Exception):  # it is of no use any more, nor is its failure
-                begun.result()
-        with connect(Role.PIPELINE) as connection:
-            drop_staging(connection, self._mark)
+            wait([begun])  # of no use any more, nor is its failure
+        if not self._begun:
+            return
+        with suppress(psycopg.Error), connect(Role.PIPELINE) as connection:
+            while self._begun:
+                drop_staging(connection, self._begun[-1].mark, only=self._begun[-1])
+                self._begun.pop()
 
-    def _land(self, left: Backlog) -> Landed:
+    def _land(self, left: Backlog, release: Release) -> Landed:
         with connect(Role.PIPELINE) as connection:
             in_memory(connection)
             following = backlog_after(left.topic, left.reached, self._limit)
-            return land_records(
-                connection, self._spark, self._policy, following, Run(uuid.uuid4().hex), owner=self._mark
-            )
+            return land_records(connection, self._spark, self._policy, following, Run(uuid.uuid4().hex), release)
+
+
+def stream_name(topic: str) -> str:
+    """The name of a topic's stream: of the lock its one process holds, and of what it has landed ahead."""
+    return f"stream {topic}"
+
+
+def drop_abandoned(connection: Connection, policy: DatasetPolicy) -> None:
+    """Drop what a process that streamed the dataset's topic has landed ahead before it was killed."""
+    if policy.source.topic is None:
+        return
+    name = stream_name(policy.source.topic)
+    try:
+        with holding(name, "it is being streamed", wait=0.1):
+            drop_staging(connection, name)
+    except (ReleaseBusyError, errors.LockNotAvailable):
+        connection.rollback()

@@ -96,7 +96,7 @@ class Publication:
 
 @contextmanager
 def releasing(table: Table, *others: Table) -> Iterator[Connection]:
-    """A connection that holds the right to release `table` and others; staging tables never outlive the block."""
+    """A connection that holds the right to release `table` and others; their staging tables never outlive the block."""
     connection = connect(Role.PIPELINE)
     try:
         in_memory(connection)
@@ -128,6 +128,7 @@ def releasing(table: Table, *others: Table) -> Iterator[Connection]:
 def in_memory(connection: Connection) -> None:
     """Let a connection's checks, which compare whole tables, do so in memory: spilled they take twice as long."""
     connection.execute("SET work_mem = '128MB'")
+    connection.commit()  # or the setting would go with the next rollback
 
 
 def conclude(

@@ -11,6 +11,7 @@ from pathlib import Path
 from psycopg import Connection, errors, sql
 from pyspark.sql import SparkSession
 
+from privacy_platform.engine.ahead import drop_abandoned
 from privacy_platform.engine.gate import (
     Publication,
     ReleaseReport,
@@ -95,6 +96,7 @@ def release_raw(
     """
     table = raw_table(policy)
     with releasing(table) as connection:
+        drop_abandoned(connection, policy)
         splits = file_splits(files, parallelism=parallelism(), whole=policy.source.position is not None)
         if not splits:
             return _nothing_new(connection, policy, table, run, landing_name)

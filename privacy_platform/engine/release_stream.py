@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from psycopg import Connection, sql
 from pyspark.sql import SparkSession
 
-from privacy_platform.engine.ahead import Ahead, Landed, land_records
+from privacy_platform.engine.ahead import Ahead, Landed, drop_abandoned, land_records
 from privacy_platform.engine.anonymize import AnonymizeTask, record_splits
 from privacy_platform.engine.gate import (
     Publication,
@@ -46,7 +46,7 @@ from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.warehouse.append import analyze, appending, require_appendable
 from privacy_platform.warehouse.checks import CheckOutcome, raw_pii_check
 from privacy_platform.warehouse.offsets import OffsetRange, advance, complete, complete_until
-from privacy_platform.warehouse.release import STAGING, Release, drop_staging, open_staging
+from privacy_platform.warehouse.release import STAGING, Release, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
 from privacy_platform.warehouse.views import ensure_views
 from privacy_platform.warehouse.windows import late_rows, settle, stage_windows, touched_windows
@@ -140,6 +140,8 @@ def release_batch(
     tables = {name: aggregate_table(aggregate, policies) for name, aggregate in windowed.items()}
     with ExitStack() as held:
         connection = held.enter_context(releasing(raw, shown, *tables.values()))
+        if ahead is None:
+            drop_abandoned(connection, policy)
         landed = ahead.take() if ahead else None
         left = landed.left if landed else backlog(connection, topic, limit)
         if not left.ranges:
@@ -147,7 +149,8 @@ def release_batch(
             return None
         for table in (raw, shown, *tables.values()):
             require_appendable(connection, table)
-        landed = landed or land_records(connection, spark, policy, left, run)
+        if landed is None:
+            landed = land_records(connection, spark, policy, left, run, appending(raw))
         until = complete_until(connection, topic)
         batch = _Batch(connection, held.enter_context(Publishing()), spark, landed.run)
         fresh = _land(batch, policy, landed)
@@ -160,7 +163,8 @@ def release_batch(
         ]
         late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
         reports = _publish(batch, left, [fresh, anonymized, *counted], list(windowed.values()))
-        drop_staging(connection, landed.release.mark, only=landed.release)
+        if ahead:
+            ahead.published(connection, landed)
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
 
 

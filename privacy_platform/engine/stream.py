@@ -1,26 +1,28 @@
 """Streaming: one batch of a topic after the other, in one process with one Spark session.
 
-Each batch is `release_batch`, as in a run of Dagster; nothing else publishes. A batch is bounded, and the next begins
-when it is published, so what arrives faster than it can be published waits in Kafka. A batch that fails is tried again,
-after a while that doubles from one failure to the next; nothing is skipped.
+Each batch is `release_batch`, as in a run of Dagster; nothing else publishes. A batch is bounded, and no more than the
+next one lands before it is published, so what arrives faster than that waits in Kafka. A batch that fails is tried
+again, after a while that doubles from one failure to the next; nothing is skipped.
 """
 
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psycopg
 from pyspark.sql import SparkSession
 
-from privacy_platform.engine.ahead import Ahead
+from privacy_platform.engine.ahead import Ahead, stream_name
 from privacy_platform.engine.gate import Run
 from privacy_platform.engine.release_stream import BATCH_EVENTS, NotStreamedError, StreamReport, release_batch
 from privacy_platform.engine.stage import StageError, place_of
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import DatasetPolicy
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.migrations import ensure_warehouse
-from privacy_platform.warehouse.release import ReleaseBusyError, holding
+from privacy_platform.warehouse.release import ReleaseBusyError, drop_staging, holding
 
 IDLE_SECONDS = 0.2
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
@@ -46,21 +48,20 @@ def streaming(topic: str) -> Iterator[None]:
     Raises:
         ReleaseBusyError: another one does.
     """
-    with holding(_lock(topic), f"{topic} is being streamed by another process: stop that one first."):
+    with holding(stream_name(topic), f"{topic} is being streamed by another process: stop that one first."):
+        # What one had landed ahead that was killed; should the server hold on to it, the next one drops it.
+        with suppress(PrivacyPlatformError, psycopg.Error), connect(Role.PIPELINE) as connection:
+            drop_staging(connection, stream_name(topic))
         yield
 
 
 def is_streamed(topic: str) -> bool:
     """Whether some process streams `topic`."""
     try:
-        with holding(_lock(topic), "", wait=0.1):
+        with holding(stream_name(topic), "", wait=0.1):
             return False
     except ReleaseBusyError:
         return True
-
-
-def _lock(topic: str) -> str:
-    return f"stream {topic}"
 
 
 def stream(

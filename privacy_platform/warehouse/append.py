@@ -14,6 +14,7 @@ from privacy_platform.policy.tables import WHOLE, Partition, Table
 from privacy_platform.warehouse.release import STAGING, Release
 from privacy_platform.warehouse.tables import (
     TableMismatchError,
+    attach,
     ensure_table,
     expected_shape,
     partition_name,
@@ -34,7 +35,7 @@ def require_appendable(connection: Connection, table: Table) -> None:
         TableMismatchError: it has others.
     """
     standing = standing_shape(connection, table)
-    if standing is not None and not standing.same_rows(expected_shape(table)):
+    if standing is not None and standing != expected_shape(table):
         raise TableMismatchError(
             f"{table.qualified} was made under another policy: materialize all of it, then read the topic again."
         )
@@ -85,6 +86,4 @@ def _add_partition(connection: Connection, table: Table, partition: Partition) -
     parent = sql.Identifier(table.zone, table.name)
     child = sql.Identifier(table.zone, partition_name(table, partition))
     connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS)").format(child, parent))
-    connection.execute(
-        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(parent, child, sql.SQL(partition.bounds))
-    )
+    attach(connection, table, partition)

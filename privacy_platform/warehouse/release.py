@@ -2,8 +2,8 @@
 
 A staging table is built like its target, partition for partition. Tasks copy into it exactly once (`copy_once`), the
 driver completes and checks it, and `swap` puts its partitions in the place of the standing ones. A run that dies
-leaves only staging tables, which the next run of the same table drops: a lock on the table's name makes sure that no
-two runs work on it at once.
+leaves only staging tables, which the next run of the same table (or their `owner`) drops: a lock on the table's name
+makes sure that no two runs work on it at once.
 """
 
 import secrets
@@ -18,6 +18,7 @@ from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.tables import Column, Partition, Table, Zone
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.tables import (
+    attach,
     columns_sql,
     drop,
     ensure_table,
@@ -202,7 +203,7 @@ def drop_staging(connection: Connection, mark: str, *, only: Release | None = No
     ]
     for name in names:
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(STAGING, name)))
-    connection.execute("DELETE FROM staging.commits WHERE to_regclass(format('staging.%%I', stage)) IS NULL", [])
+    connection.execute("DELETE FROM staging.commits WHERE to_regclass(format('staging.%I', stage)) IS NULL")
     connection.commit()
 
 
@@ -328,10 +329,6 @@ def swap(
         connection.execute(
             sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(table.zone, staged), sql.Identifier(final))
         )
-        connection.execute(
-            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(
-                parent, sql.Identifier(table.zone, final), sql.SQL(partition.bounds)
-            )
-        )
+        attach(connection, table, partition)
         ending = "RESET (autovacuum_enabled)" + ("" if partition.day is None else ", DROP CONSTRAINT day")
         connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(table.zone, final), sql.SQL(ending)))

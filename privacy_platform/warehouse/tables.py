@@ -51,24 +51,19 @@ class Shape:
 
     columns: tuple[tuple[str, str, bool], ...]
     key: tuple[str, ...]
-    partitioned_by: tuple[str, str]
+    partitioned_by: str
 
     def same_rows(self, other: "Shape") -> bool:
-        """Whether rows of one fit the other as they are: the same columns in whatever order, key and partitions.
-
-        One partition by hash, as earlier warehouses have, holds the same rows as one by range.
-        """
-        mine, others = (
-            replace(shape, columns=tuple(sorted(shape.columns)), partitioned_by=("range", shape.partitioned_by[1]))
-            for shape in (self, other)
+        """Whether rows of one fit the other as they are: the same columns in whatever order, key and partitions."""
+        return replace(self, columns=tuple(sorted(self.columns))) == replace(
+            other, columns=tuple(sorted(other.columns))
         )
-        return mine == others
 
 
 def expected_shape(table: Table) -> Shape:
     """The shape that the policy gives a table."""
     columns = ((c.name, c.type.value, not c.nullable or c.name in table.primary_key) for c in table.columns)
-    return Shape(tuple(columns), table.primary_key, ("range", table.partition_column or table.primary_key[0]))
+    return Shape(tuple(columns), table.primary_key, table.partition_column or table.primary_key[0])
 
 
 def standing_shape(connection: Connection, table: Table) -> Shape | None:
@@ -82,16 +77,15 @@ def standing_shape(connection: Connection, table: Table) -> Shape | None:
                array(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n)
                      JOIN pg_attribute a ON a.attnum = k.attnum
                      WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid ORDER BY k.n),
-               CASE p.partstrat WHEN 'r' THEN 'range' WHEN 'h' THEN 'hash' ELSE '' END,
-               coalesce((SELECT a.attname::text FROM pg_attribute a
-                         WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]), '')
+               coalesce((SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+                         AND a.attnum = p.partattrs[0] AND p.partstrat IN ('r', 'h')), '')
         FROM pg_class c LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid WHERE c.oid = to_regclass(%s)
         """,
         [table.qualified],
     ).fetchone()
     assert row is not None  # noqa: S101 - it has columns, so it is there
-    filled, key, strategy, column = row
-    return Shape(tuple((name, kind, name in filled) for name, kind in columns), tuple(key), (strategy, column))
+    filled, key, partitioned_by = row
+    return Shape(tuple((name, kind, name in filled) for name, kind in columns), tuple(key), partitioned_by)
 
 
 def must_be_remade(connection: Connection, table: Table, *, replacing: Sequence[Partition]) -> bool:
@@ -205,6 +199,22 @@ def table_columns(connection: Connection, schema: str, name: str) -> list[tuple[
     ).fetchall()
     short = {"timestamp with time zone": "timestamptz"}
     return [(str(column), short.get(kind, str(kind))) for column, kind in rows]
+
+
+def attach(connection: Connection, table: Table, partition: Partition) -> None:
+    """Make the table of a partition's name one of `table`, in the caller's transaction."""
+    # Earlier warehouses have one partition by hash, of the same rows, and keep it.
+    row = connection.execute(
+        "SELECT partstrat = 'h' FROM pg_partitioned_table WHERE partrelid = to_regclass(%s)", [table.qualified]
+    ).fetchone()
+    bounds = "FOR VALUES WITH (MODULUS 1, REMAINDER 0)" if row == (True,) else partition.bounds
+    connection.execute(
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(
+            sql.Identifier(table.zone, table.name),
+            sql.Identifier(table.zone, partition_name(table, partition)),
+            sql.SQL(bounds),
+        )
+    )
 
 
 def partitions(connection: Connection, table: Table) -> list[Partition]:

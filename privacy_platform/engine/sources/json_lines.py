@@ -100,9 +100,10 @@ def _keys(chunk: bytes) -> _Keys:
     ends = nulls = texts = 0
     apart = False
     for at in range(0, len(chunk), WINDOW_BYTES):
-        window = characters[at : at + WINDOW_BYTES + 3]
-        if len(window) < WINDOW_BYTES + 3:
-            window = np.concatenate([window, np.zeros(3, dtype=np.uint8)])
+        size = min(WINDOW_BYTES, len(chunk) - at)
+        window = characters[at : at + size + 3]
+        if len(window) < size + 3:
+            window = np.concatenate([window, np.zeros(size + 3 - len(window), dtype=np.uint8)])
         quote = window[:-3] == ord('"')
         apart = apart or any((quote & (window[1:-2] == blank)).any() for blank in blanks)
         end = quote & (window[1:-2] == ord(":"))

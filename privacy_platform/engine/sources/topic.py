@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -18,7 +18,7 @@ import polars as pl
 from psycopg import Connection
 
 from privacy_platform.engine.sources.batch import LINE, Batch, convert, parse_json, rejects_of
-from privacy_platform.engine.sources.json_lines import parse_lines
+from privacy_platform.engine.sources.json_lines import Raw, parse_lines
 from privacy_platform.engine.sources.lines import line_ends
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.model import SourceType
@@ -225,17 +225,21 @@ def _all_plain(
     if line_ends(text) != len(values) or max(map(len, values)) > MAX_MESSAGE_BYTES:
         return None
     raw = parse_lines(text, types, refuse_unknown=True)
-    if raw.rejects.height or raw.blank:
+    if raw.blank:  # which is no line to pass over here, but a message to refuse
         return None
-    rows, mistyped = convert(raw.rows, types, required)
     offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=len(records))
-    rows, mistyped = (_placed(frame, pl.Series(LINE, offsets - split.range.start)) for frame in (rows, mistyped))
-    return Batch(rows, mistyped, len(records))
+    return _placed(raw, pl.Series(LINE, offsets - split.range.start), types, required, len(records))
 
 
-def _placed(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
-    """Parsed records with the place of each in its range, which is not its place in the parsed text."""
-    return frame.with_columns(lines.gather(frame[LINE]).alias(LINE))
+def _placed(
+    raw: Raw, lines: pl.Series, types: Mapping[str, SourceType], required: Sequence[str], records: int
+) -> Batch:
+    """What was parsed, with the place of each record in its range, which is not its place in the parsed text."""
+    rows, mistyped = convert(raw.rows, types, required)
+    rows, unread, mistyped = (
+        frame.with_columns(lines.gather(frame[LINE]).alias(LINE)) for frame in (rows, raw.rejects, mistyped)
+    )
+    return Batch(rows, pl.concat([unread, mistyped]), records)
 
 
 def _told_apart(
@@ -259,10 +263,8 @@ def _told_apart(
         rows, _ = convert(pl.DataFrame(schema={LINE: pl.Int64(), **dict.fromkeys(types, pl.String())}), types, ())
         return Batch(rows, rejects, len(records))
     raw = parse_lines(b"\n".join(values) + b"\n", types, refuse_unknown=True)
-    rows, mistyped = convert(raw.rows, types, required)
-    place = pl.Series(LINE, lines, dtype=pl.Int64)
-    rows, unread, mistyped = (_placed(frame, place) for frame in (rows, raw.rejects, mistyped))
-    return Batch(rows, pl.concat([rejects, unread, mistyped]), len(records))
+    batch = _placed(raw, pl.Series(LINE, lines, dtype=pl.Int64), types, required, len(records))
+    return replace(batch, rejects=pl.concat([rejects, batch.rejects]))
 
 
 def _fault(record: Message, version: str) -> str | None:

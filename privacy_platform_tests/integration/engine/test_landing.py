@@ -105,7 +105,7 @@ def test_the_newer_record_wins_within_and_between_landings(world: World) -> None
     assert report.statistics["duplicates"] == 3
 
 
-def test_a_table_of_an_earlier_warehouse_gets_its_partition_by_range_and_keeps_its_records(world: World) -> None:
+def test_a_table_of_an_earlier_warehouse_keeps_its_partition_by_hash(world: World) -> None:
     policy = people_policy("land_hash")
     world.land(policy, world.put("old.jsonl", [person(n) for n in range(3)]))
     raw, key = "raw.raw_land_hash", policy.token_column
@@ -118,7 +118,8 @@ def test_a_table_of_an_earlier_warehouse_gets_its_partition_by_range_and_keeps_i
     report = world.land(policy, world.put("new.jsonl", [person(n) for n in range(2, 5)]))
     assert figures(report, "new", "kept", "replaced") == {"new": 3, "kept": 2, "replaced": 1}
     strategy = f"SELECT partstrat::text FROM pg_partitioned_table WHERE partrelid = '{raw}'::regclass"
-    assert query(strategy) == [("r",)]
+    assert query(strategy) == [("h",)]
+    assert staging_is_empty()
 
 
 def test_quarantine_names_file_line_and_reason_and_can_be_opened(world: World) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from privacy_platform.engine.sources import json_lines
 from privacy_platform.engine.sources import lines as whole_lines
 from privacy_platform.engine.sources import splits as cutting
 from privacy_platform.engine.sources.batch import LINE, parse_timestamps
@@ -522,3 +524,23 @@ def test_a_csv_without_its_header_is_refused_and_its_first_row_not_shown(tmp_pat
     with pytest.raises(SourceError, match="line 1: no header with the column `id`") as caught:
         read(tmp_path / "a.csv", b"Lovelace,3\nMaria,4\n", required=("id",))
     assert "Lovelace" not in str(caught.value)
+
+
+@QUIET
+@given(st.lists(st.sampled_from([b'"', b":", b" ", b"n", b"x", b"\n", b'":', b'": n', b'":"']), max_size=40))
+def test_keys_and_lines_are_counted_alike_whatever_the_window(
+    monkeypatch: pytest.MonkeyPatch, parts: list[bytes]
+) -> None:
+    text = b"".join(parts)
+    keys = json_lines._Keys(
+        ends=text.count(b'":'),
+        nulls=len(re.findall(rb'":(?= ?n)', text)),
+        texts=len(re.findall(rb'":(?= ?")', text)),
+        apart=b'" ' in text,
+    )
+    for size in (1, 2, 3, 5, 2**17):
+        with monkeypatch.context() as patch:
+            patch.setattr(json_lines, "WINDOW_BYTES", size)
+            patch.setattr(whole_lines, "WINDOW_BYTES", size)
+            assert json_lines._keys(text) == keys
+            assert whole_lines.line_ends(text) == text.count(b"\n")

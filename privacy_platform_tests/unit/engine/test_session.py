@@ -76,6 +76,7 @@ def test_on_a_cluster_a_workers_own_home_wins(master: str, wins: str, monkeypatc
         carried.settings | {settings.HOME_VARIABLE: "/driver", settings.LANDING_VARIABLE: "/shared"}, master == "local"
     )
     monkeypatch.setattr("privacy_platform.engine.stage._OWN", {settings.HOME_VARIABLE: "/worker"})
+    monkeypatch.setattr("privacy_platform.engine.stage._leave_garbage_to_spark", lambda: None)  # this is no worker
     monkeypatch.delenv(settings.LANDING_VARIABLE)
     enter_worker(carried)
     assert (str(settings.home()), str(settings.landing())) == (f"/{wins}", "/shared")
