@@ -128,12 +128,12 @@ class Ahead:
         begun, self._next = self._next, None
         return begun.result() if begun else None
 
-    def published(self, connection: Connection, landed: Landed) -> None:
-        """Drop what is in its zone by now; what somebody holds still is dropped by `forget`."""
-        if landed.release in self._begun:
-            with suppress(errors.LockNotAvailable):
-                drop_staging(connection, landed.release.mark, only=landed.release)
-                self._begun.remove(landed.release)
+    def published(self, connection: Connection) -> None:
+        """Drop what is in its zone by now: all but what is landing. What somebody holds still goes the next time."""
+        with suppress(errors.LockNotAvailable):
+            for release in self._begun[: -1 if self._next else None]:
+                drop_staging(connection, release.mark, only=release)
+                self._begun.remove(release)
 
     def forget(self) -> None:
         """Drop all that has landed; to be called when a batch has failed, since its records must land first.

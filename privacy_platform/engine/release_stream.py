@@ -164,7 +164,7 @@ def release_batch(
         late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
         reports = _publish(batch, left, [fresh, anonymized, *counted], list(windowed.values()))
         if ahead:
-            ahead.published(connection, landed)
+            ahead.published(connection)
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
 
 

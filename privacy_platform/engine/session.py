@@ -85,6 +85,11 @@ def _process_settings(master: str) -> dict[str, str]:
             ]
         ),
         "spark.ui.enabled": "false",
+        # What is kept of a thousand jobs and queries for an interface that is off; a stream has as many in an hour.
+        "spark.ui.retainedJobs": "20",
+        "spark.ui.retainedStages": "20",
+        "spark.ui.retainedTasks": "1000",
+        "spark.sql.ui.retainedExecutions": "20",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.executorEnv.POLARS_MAX_THREADS": "1",
