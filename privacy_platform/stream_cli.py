@@ -35,6 +35,8 @@ def stream(
     policy = streamed_policy(policies, dataset)
     ensure_warehouse()
     stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
 
     def published(report: "StreamReport") -> None:
         figures = {
@@ -55,7 +57,6 @@ def stream(
 
     with streaming(policy.source.topic or ""):
         spark_session()
-        for number in (signal.SIGTERM, signal.SIGINT):  # after the session, which has a handler of its own
-            signal.signal(number, lambda *_: stop.set())
+        signal.signal(signal.SIGINT, lambda *_: stop.set())  # again: the session has put a handler of its own there
         err.print(f"Streaming {policy.source.topic} into {dataset}", highlight=False)
         publish(spark_session, policy, policies, stop, limit=limit, published=published, failed=failed)

@@ -90,11 +90,9 @@ class _RawField:
 
     def occurring(self, parts: frozenset[str]) -> pl.Series:
         """By row, whether the value is one of some of all parts."""
-        return (
-            self._is_in(parts)
-            if parts and self._occurs
-            else pl.repeat(False, len(self._raw), dtype=pl.Boolean, eager=True)
-        )
+        if parts and self._occurs:
+            return self._is_in(parts)
+        return pl.repeat(False, len(self._raw), dtype=pl.Boolean, eager=True)
 
     @cached_property
     def _occurs(self) -> bool:

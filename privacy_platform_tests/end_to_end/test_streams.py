@@ -152,3 +152,10 @@ def test_the_process_publishes_until_told_to_end(home: Home) -> None:
     assert batches[-1]["lag"] == 0
     assert not any(row["user_id"] in text or row["event_id"] in text for row in sent)
     assert home.staging() == []
+
+
+def test_ctrl_c_ends_the_process_as_well(home: Home) -> None:
+    with home.started("stream") as process:
+        until(lambda: "Streaming" in process.said() or process.process.poll(), seconds=90, what="streaming")
+        process.process.send_signal(signal.SIGINT)
+        assert process.process.wait(timeout=60) == 0, process.said()

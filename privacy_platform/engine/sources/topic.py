@@ -216,7 +216,7 @@ def batch_of(
 def _all_plain(
     records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
 ) -> Batch | None:
-    """The batch where there is nothing to tell apart, as nearly always; a fifth of the work of looking at each."""
+    """The batch where there is nothing to tell apart, as nearly always; None where each record must be looked at."""
     values = [record.value for record in records if record.value is not None]
     headers = [(SCHEMA_HEADER, split.schema_version.encode())]
     if not values or len(values) < len(records) or any(r.headers and r.headers != headers for r in records):
