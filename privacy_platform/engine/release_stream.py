@@ -35,6 +35,7 @@ from privacy_platform.engine.release_windows import NEVER, window_checks, window
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.topic import Backlog, backlog
 from privacy_platform.engine.stage import Statistics, run_stage, total
+from privacy_platform.engine.standing_keys import StandingKeys
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, lineage
 from privacy_platform.governance.lineage import LineageRecord
@@ -114,6 +115,7 @@ def release_batch(
     *,
     limit: int = BATCH_EVENTS,
     ahead: Ahead | None = None,
+    standing: StandingKeys | None = None,
 ) -> StreamReport | None:
     """Publish the next records of a dataset's topic; None when there are none.
 
@@ -124,6 +126,7 @@ def release_batch(
         run: the run this belongs to, if its records have not landed ahead: then it is the one they landed under.
         limit: how many records to read at the most.
         ahead: lands the records after these while these are published, and may have landed these.
+        standing: knows the keys that stand in the raw table; without it the table is read.
 
     Raises:
         NotStreamedError: the policy names no topic.
@@ -153,7 +156,7 @@ def release_batch(
             landed = land_records(connection, spark, policy, left, run, appending(raw))
         until = complete_until(connection, topic)
         batch = _Batch(connection, held.enter_context(Publishing()), spark, landed.run)
-        fresh = _land(batch, policy, landed)
+        fresh = _land(batch, policy, landed, standing)
         anonymized = _anonymize(batch, policy, policies, fresh)
         if ahead:
             ahead.begin(left)
@@ -163,17 +166,20 @@ def release_batch(
         ]
         late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
         reports = _publish(batch, left, [fresh, anonymized, *counted], list(windowed.values()))
+        if standing:
+            standing.published(connection)
         if ahead:
             ahead.published(connection)
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
 
 
-def _land(batch: _Batch, policy: DatasetPolicy, landed: Landed) -> _Staged:
+def _land(batch: _Batch, policy: DatasetPolicy, landed: Landed, standing: StandingKeys | None) -> _Staged:
     """Leave out what has landed before, and check and add the rest."""
     connection, release, statistics = batch.connection, landed.release, landed.statistics
     table = raw_table(policy)
     if partitions(connection, table):
-        statistics["already_landed"] += drop_standing(connection, release)
+        drop = standing.drop_from if standing else drop_standing
+        statistics["already_landed"] += drop(connection, release)
     checks = raw_checks(connection, policy, release, statistics)
     batch.require(table, policy.dataset, checks)
     arrow = LineageRecord(

@@ -17,7 +17,9 @@ from privacy_platform.engine.ahead import Ahead, stream_name
 from privacy_platform.engine.gate import Run
 from privacy_platform.engine.release_stream import BATCH_EVENTS, NotStreamedError, StreamReport, release_batch
 from privacy_platform.engine.stage import StageError, place_of
+from privacy_platform.engine.standing_keys import StandingKeys
 from privacy_platform.errors import PrivacyPlatformError
+from privacy_platform.policy.compile import raw_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import DatasetPolicy
 from privacy_platform.warehouse.connection import Role, connect
@@ -89,12 +91,15 @@ def stream(
         StageError: Spark itself has died; start the process again.
     """
     failures = 0
+    standing = StandingKeys(raw_table(policy))
     with Ahead(spark, policy, limit, wanted=lambda: not stop.is_set()) as ahead:
         while not stop.is_set():
             try:
                 if failures:
                     ahead.forget()
-                report = release_batch(spark, policy, policies, Run(uuid.uuid4().hex), limit=limit, ahead=ahead)
+                    standing.forget()
+                run = Run(uuid.uuid4().hex)
+                report = release_batch(spark, policy, policies, run, limit=limit, ahead=ahead, standing=standing)
             except PrivacyPlatformError as error:
                 delay = min(LONGEST_DELAY, FIRST_DELAY * 2**failures)
                 failures += 1

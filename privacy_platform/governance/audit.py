@@ -233,6 +233,16 @@ def rows_on_record(connection: psycopg.Connection, subject_table: str) -> tuple[
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
 
+def last_publication(connection: psycopg.Connection, subject_table: str) -> int | None:
+    """Number of the entry of a table's last publication; None when there was none."""
+    row = connection.execute(
+        "SELECT seq FROM governance.privacy_audit_log WHERE subject_table = %s AND action = 'publish' "
+        "ORDER BY seq DESC LIMIT 1",
+        [subject_table],
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def last_publications(connection: psycopg.Connection, subject_table: str) -> dict[str, int]:
     """Partition (its suffix) → number of the entry of its last publication: what tells one release from another."""
     rows = connection.execute(

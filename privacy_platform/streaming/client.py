@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 VARIABLE_PREFIX = "PRIVACY_PLATFORM_KAFKA_"
 BOOTSTRAP_VARIABLE = f"{VARIABLE_PREFIX}BOOTSTRAP_SERVERS"
-_DEFAULTS = {"client_id": "privacy-platform", "bootstrap_timeout_ms": 20_000}
+CLIENT_ID = "privacy-platform"
+_DEFAULTS = {"client_id": CLIENT_ID, "bootstrap_timeout_ms": 20_000}
 _OPTIONS = frozenset({
     "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password", "sasl_kerberos_service_name",
     "sasl_kerberos_domain_name", "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_crlfile",
@@ -80,11 +81,16 @@ class ClientSettings:
         try:
             return make(bootstrap_servers=servers, **{**_DEFAULTS, **self.security, **options})
         except (ClientError, ValueError, OSError) as error:
-            # The words of the library may quote settings: its name for what happened is enough.
-            raise StreamingError(
-                f"Kafka at {self.bootstrap_servers} cannot be used ({type(error).__name__}): is it running, and do the "
-                f"settings {VARIABLE_PREFIX}… fit its listener?"
-            ) from None
+            raise unusable(self, error) from None
+
+
+def unusable(cluster: ClientSettings, error: Exception) -> StreamingError:
+    """What to raise when a client of a cluster cannot be made."""
+    # The words of the library may quote settings: its name for what happened is enough.
+    return StreamingError(
+        f"Kafka at {cluster.bootstrap_servers} cannot be used ({type(error).__name__}): is it running, and do the "
+        f"settings {VARIABLE_PREFIX}… fit its listener?"
+    )
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> ClientSettings | None:

@@ -6,51 +6,25 @@ know, broken JSON, a wrong type. A range that the broker has deleted meanwhile i
 """
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
 
-import numpy as np
 import polars as pl
 from psycopg import Connection
 
 from privacy_platform.engine.sources.batch import LINE, Batch, convert, parse_json, rejects_of
 from privacy_platform.engine.sources.json_lines import Raw, parse_lines
 from privacy_platform.engine.sources.lines import line_ends
-from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.policy.model import SourceType
 from privacy_platform.streaming.cluster import client_settings
+from privacy_platform.streaming.records import Headers, Records, TopicError, read
 from privacy_platform.streaming.topics import available
 from privacy_platform.warehouse.offsets import OffsetRange, offsets
 
 MAX_MESSAGE_BYTES = 2**20
 SCHEMA_HEADER = "schema_version"
-_BATCH_RECORDS, _BATCH_BYTES, _POLL_RECORDS = 50_000, 24 * 2**20, 10_000
-_SILENCE_SECONDS = 30.0
 _LEAST_SPLIT, _ROUNDS = 10_000, 3
-_FETCH = {
-    "auto_offset_reset": "none",
-    # How long to wait before looking whether the broker has answered; a tenth of a second would be most of a batch.
-    "retry_backoff_ms": 10,
-    "max_partition_fetch_bytes": 8 * 2**20,
-    "fetch_max_bytes": 32 * 2**20,
-    "fetch_max_wait_ms": 20,
-}
-
-
-class Message(Protocol):
-    """What kafka-python gives for a message, as far as it is used."""
-
-    offset: int
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
-class TopicError(PrivacyPlatformError):
-    """A topic cannot be read; the message names topic and partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +56,8 @@ class TopicSplit:
         Raises:
             TopicError: the range is not in the topic any more, or the broker does not answer.
         """
-        for records in _consumed(self.range):
+        wanted = self.range
+        for records in read(client_settings(), wanted.topic, wanted.partition, wanted.start, wanted.end):
             yield batch_of(records, self, types, required)
 
 
@@ -167,59 +142,19 @@ def _shared(lags: Mapping[int, int], limit: int) -> dict[int, int]:
     return shares
 
 
-def _consumed(wanted: OffsetRange) -> Iterator[list[Message]]:
-    """The records of a range, some tens of thousands at a time."""
-    # Whoever loads the definitions comes by here, and need not wait for a client's library.
-    from kafka import TopicPartition
-    from kafka.errors import KafkaError, OffsetOutOfRangeError
-
-    partition = TopicPartition(wanted.topic, wanted.partition)
-    name = f"{wanted.topic}[{wanted.partition}]"
-    try:
-        with closing(client_settings().consumer(**_FETCH)) as consumer:
-            consumer.assign([partition])
-            consumer.seek(partition, wanted.start)
-            heard = time.monotonic()
-            records: list[Message] = []
-            size = 0
-            while consumer.position(partition) < wanted.end:
-                left = wanted.end - consumer.position(partition)
-                fetched = consumer.poll(timeout_ms=500, max_records=min(left, _POLL_RECORDS)).get(partition, [])
-                if fetched:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _SILENCE_SECONDS:
-                    raise TopicError(f"{name}: the broker gives no records; see that it runs, then try again.")
-                records += [record for record in fetched if record.offset < wanted.end]
-                size += sum(len(record.value or b"") for record in fetched)
-                if len(records) >= _BATCH_RECORDS or size >= _BATCH_BYTES:
-                    yield records
-                    records, size = [], 0
-            if records:
-                yield records
-    except OffsetOutOfRangeError:
-        raise TopicError(
-            f"{name}: offset {wanted.start} is gone: deleted by the topic's retention before it was read, or the topic "
-            "was made anew. See docs/streaming.md, Lost records."
-        ) from None
-    except KafkaError as error:
-        raise TopicError(f"{name}: cannot be read ({type(error).__name__}); see that the broker runs.") from None
-
-
-def batch_of(
-    records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
-) -> Batch:
+def batch_of(records: Records, split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]) -> Batch:
     """Records of a split as a batch: one parse for all that can be a record at all."""
     plain = _all_plain(records, split, types, required)
     return _told_apart(records, split, types, required) if plain is None else plain
 
 
 def _all_plain(
-    records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
+    records: Records, split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
 ) -> Batch | None:
     """The batch where there is nothing to tell apart, as nearly always; None where each record must be looked at."""
-    values = [record.value for record in records if record.value is not None]
-    headers = [(SCHEMA_HEADER, split.schema_version.encode())]
-    if not values or len(values) < len(records) or any(r.headers and r.headers != headers for r in records):
+    values = [value for value in records.values if value is not None]
+    expected = [(SCHEMA_HEADER, split.schema_version.encode())]
+    if not values or len(values) < len(records.values) or any(h and h != expected for h in records.headers):
         return None
     text = b"\n".join([*values, b""])
     if line_ends(text) != len(values) or max(map(len, values)) > MAX_MESSAGE_BYTES:
@@ -227,8 +162,8 @@ def _all_plain(
     raw = parse_lines(text, types, refuse_unknown=True)
     if raw.blank:  # which is no line to pass over here, but a message to refuse
         return None
-    offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=len(records))
-    return _placed(raw, pl.Series(LINE, offsets - split.range.start), types, required, len(records))
+    places = pl.Series(LINE, records.offsets, dtype=pl.Int64) - split.range.start
+    return _placed(raw, places, types, required, len(values))
 
 
 def _placed(
@@ -242,40 +177,38 @@ def _placed(
     return Batch(rows, pl.concat([unread, mistyped]), records)
 
 
-def _told_apart(
-    records: Sequence[Message], split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]
-) -> Batch:
+def _told_apart(records: Records, split: TopicSplit, types: Mapping[str, SourceType], required: Sequence[str]) -> Batch:
     bad: list[tuple[int, str, bytes]] = []
     lines: list[int] = []
     values: list[bytes] = []
-    for record in records:
-        line, value = record.offset - split.range.start, record.value or b""
-        fault = _fault(record, split.schema_version)
-        if fault is None and b"\n" in value:
-            fault, value = _on_one_line(value)
+    for offset, value, headers in zip(*records, strict=True):
+        line, text = offset - split.range.start, value or b""
+        fault = _fault(value, headers, split.schema_version)
+        if fault is None and b"\n" in text:
+            fault, text = _on_one_line(text)
         if fault is not None:
-            bad.append((line, fault, record.value or b""))
+            bad.append((line, fault, value or b""))
             continue
         lines.append(line)
-        values.append(value)
+        values.append(text)
     rejects = rejects_of([b[0] for b in bad], [b[1] for b in bad], [None] * len(bad), [b[2] for b in bad])
     if not values:
         rows, _ = convert(pl.DataFrame(schema={LINE: pl.Int64(), **dict.fromkeys(types, pl.String())}), types, ())
-        return Batch(rows, rejects, len(records))
+        return Batch(rows, rejects, len(records.values))
     raw = parse_lines(b"\n".join(values) + b"\n", types, refuse_unknown=True)
-    batch = _placed(raw, pl.Series(LINE, lines, dtype=pl.Int64), types, required, len(records))
+    batch = _placed(raw, pl.Series(LINE, lines, dtype=pl.Int64), types, required, len(records.values))
     return replace(batch, rejects=pl.concat([rejects, batch.rejects]))
 
 
-def _fault(record: Message, version: str) -> str | None:
+def _fault(value: bytes | None, headers: Headers, version: str) -> str | None:
     """Why a message cannot be a record, whatever its JSON says."""
-    if record.value is None:
+    if value is None:
         return "no value (a tombstone)"
-    if len(record.value) > MAX_MESSAGE_BYTES:
+    if len(value) > MAX_MESSAGE_BYTES:
         return f"larger than {MAX_MESSAGE_BYTES} bytes"
-    if not record.value.strip():
+    if not value.strip():
         return "not valid JSON"
-    found = dict(record.headers or ()).get(SCHEMA_HEADER)
+    found = dict(headers or ()).get(SCHEMA_HEADER)
     if found is not None and found != version.encode():
         return f"schema version is not {version}"
     return None

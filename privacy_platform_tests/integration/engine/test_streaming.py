@@ -11,7 +11,7 @@ import pytest
 from kafka import TopicPartition
 from psycopg import Connection
 
-from privacy_platform.engine import release_stream
+from privacy_platform.engine import release_stream, standing_keys
 from privacy_platform.engine.ahead import Ahead
 from privacy_platform.engine.gate import GateError, Run, WarehouseError
 from privacy_platform.engine.release_anonymized import UpstreamMissingError, anonymized_checks
@@ -20,10 +20,12 @@ from privacy_platform.engine.release_windows import release_windows
 from privacy_platform.engine.sources.topic import TopicError
 from privacy_platform.engine.sources.zone import enter_snapshot, read_query, snapshot
 from privacy_platform.engine.stage import TaskRefusedError
+from privacy_platform.engine.standing_keys import StandingKeys
 from privacy_platform.engine.stream import is_streamed, streaming
+from privacy_platform.policy.compile import raw_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
-from privacy_platform.policy.tables import WHOLE
+from privacy_platform.policy.tables import WHOLE, Table
 from privacy_platform.streaming.broker import Broker
 from privacy_platform.vault.keyring import ensure_keyring
 from privacy_platform.warehouse.checks import CheckOutcome
@@ -90,9 +92,12 @@ class Stream:
         for future in futures:
             future.get(timeout=30)
 
-    def batch(self, limit: int = 100_000, ahead: Ahead | None = None) -> StreamReport | None:
+    def batch(
+        self, limit: int = 100_000, ahead: Ahead | None = None, standing: StandingKeys | None = None
+    ) -> StreamReport | None:
+        run, spark = self.world.run(), self.world.spark
         return release_batch(
-            lambda: self.world.spark, self.visits, self.policies, self.world.run(), limit=limit, ahead=ahead
+            lambda: spark, self.visits, self.policies, run, limit=limit, ahead=ahead, standing=standing
         )
 
     def ahead(self, limit: int) -> Ahead:
@@ -197,14 +202,17 @@ def test_a_batch_is_bounded_and_the_next_goes_on(stream: Stream) -> None:
     assert len(stream.keys(stream.shown)) == 30
 
 
-def test_records_come_once_by_whatever_way(stream: Stream) -> None:
+@pytest.mark.parametrize("known", ["not known", "joined", "looked up"])
+def test_records_come_once_by_whatever_way(stream: Stream, known: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = None if known == "not known" else StandingKeys(raw_table(stream.visits))
+    monkeypatch.setattr(standing_keys, "_LOOKED_UP", 1.0 if known == "looked up" else 0.0)
     rows = [visit(number, 20) for number in range(12)]
     stream.send(rows[0], rows[1], rows[0], rows[2])  # sent again, as a producer does that was not told of success
-    report = stream.batch()
+    report = stream.batch(standing=standing)
     assert report is not None
     assert report.tables[0].statistics["duplicates"] == 1
     stream.send(*rows[2:5])
-    report = stream.batch()
+    report = stream.batch(standing=standing)
     assert report is not None
     assert report.tables[0].statistics["already_landed"] == 1
     file = stream.world.put(f"{stream.visits.dataset}.jsonl", rows[4:8])
@@ -213,10 +221,46 @@ def test_records_come_once_by_whatever_way(stream: Stream) -> None:
         stream.world.anonymize(stream.visits, stream.people, selected=days(3))
         assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows[:8])
     stream.send(*rows)  # nor does the topic from the file's
-    report = stream.batch()
+    report = stream.batch(standing=standing)
     assert report is not None
     assert report.tables[0].statistics["already_landed"] == 8
     assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows)
+
+
+@pytest.mark.parametrize("most", [0.0, 1.0])
+def test_the_keys_that_stand_are_read_again_only_when_others_have_published(
+    stream: Stream, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(connection: Connection, table: Table) -> standing_keys.KeyFilter:
+        read.append(table.name)
+        return make(connection, table)
+
+    make = standing_keys._filter_of
+    monkeypatch.setattr(standing_keys, "_filter_of", counted)
+    monkeypatch.setattr(standing_keys, "_LOOKED_UP", most)
+    standing = StandingKeys(raw_table(stream.visits))
+    rows = [visit(number, 20) for number in range(50)]
+    dropped = []
+    for start in range(0, 30, 10):  # each batch has half of the one before
+        stream.send(*rows[max(0, start - 5) : start + 10])
+        report = stream.batch(standing=standing)
+        assert report is not None
+        dropped.append(report.tables[0].statistics.get("already_landed", 0))
+    assert (dropped, len(read)) == ([0, 5, 5], 1)  # the first found no table
+    file = stream.world.put(f"{stream.visits.dataset}.jsonl", rows[30:40])
+    stream.world.land(stream.visits, file, selected=days(3))
+    stream.world.anonymize(stream.visits, stream.people, selected=days(3))
+    stream.send(*rows[20:])
+    report = stream.batch(standing=standing)
+    assert report is not None
+    assert (report.tables[0].statistics["already_landed"], len(read)) == (20, 2)
+    assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows)
+    standing.forget()
+    stream.send(rows[0])
+    assert stream.batch(standing=standing) is not None
+    assert len(read) == 3
 
 
 def test_what_a_run_lands_between_two_batches_is_seen_by_what_has_landed_ahead(stream: Stream) -> None:

@@ -13,6 +13,7 @@ from privacy_platform.engine.sources import topic
 from privacy_platform.engine.sources.batch import LINE, Batch
 from privacy_platform.engine.sources.topic import MAX_MESSAGE_BYTES, TopicSplit, batch_of, topic_splits
 from privacy_platform.policy.model import SourceType
+from privacy_platform.streaming.records import Records
 from privacy_platform.warehouse.offsets import OffsetRange
 
 TYPES = {"id": SourceType.STRING, "at": SourceType.TIMESTAMP, "size": SourceType.INTEGER}
@@ -21,7 +22,7 @@ START = 1000
 
 @dataclass
 class Message:
-    """A message as the client gives it."""
+    """A message of a topic."""
 
     offset: int
     value: bytes | None
@@ -32,9 +33,13 @@ def good(number: int, **more: object) -> bytes:
     return json.dumps({"id": f"r{number}", "at": "2026-01-02T03:04:05Z", "size": number} | more).encode()
 
 
+def records_of(messages: Sequence[Message]) -> Records:
+    return Records([m.offset for m in messages], [m.value for m in messages], [m.headers for m in messages])
+
+
 def read(*messages: Message) -> Batch:
     split = TopicSplit(0, OffsetRange("events", 2, START, START + 1_000_000), "1")
-    return batch_of(messages, split, TYPES, ("id",))
+    return batch_of(records_of(messages), split, TYPES, ("id",))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,7 @@ def test_records_that_look_plain_are_read_as_if_each_was_looked_at(
 ) -> None:
     messages = [Message(START + 7 * number, value, headers) for number, (value, headers) in enumerate(parts)]
     split = TopicSplit(0, OffsetRange("events", 2, START, START + 1_000_000), "1")
-    looked_at = topic._told_apart(messages, split, TYPES, ("id",))
+    looked_at = topic._told_apart(records_of(messages), split, TYPES, ("id",))
     batch = read(*messages)
     assert_frame_equal(batch.rows, looked_at.rows)
     assert_frame_equal(batch.rejects, looked_at.rejects)

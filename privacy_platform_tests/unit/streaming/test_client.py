@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from privacy_platform.streaming.client import ClientSettings, StreamingError, from_environment, pin_loggers
+from privacy_platform.streaming.client import (
+    _OPTIONS,
+    ClientSettings,
+    StreamingError,
+    from_environment,
+    pin_loggers,
+)
+from privacy_platform.streaming.records import reader_options
 
 SERVERS = {"PRIVACY_PLATFORM_KAFKA_BOOTSTRAP_SERVERS": "a:9092,b:9092"}
 
@@ -74,3 +81,12 @@ def test_a_stricter_level_is_kept() -> None:
         assert kafka.level == logging.CRITICAL
     finally:
         kafka.setLevel(before)
+
+
+def test_every_security_setting_reaches_the_reader_too() -> None:
+    names = {name: f"a {name}" for name in _OPTIONS} | {"ssl_check_hostname": False}
+    options = reader_options(ClientSettings("a:9092", names))
+    unknown = {"sasl_kerberos_domain_name"}  # librdkafka takes each broker's own name
+    assert {f"a {name}" for name in _OPTIONS - unknown - {"ssl_check_hostname"}} <= set(options.values())
+    assert options["ssl.endpoint.identification.algorithm"] == "none"
+    assert reader_options(ClientSettings("a:9092"))["ssl.endpoint.identification.algorithm"] == "https"
