@@ -110,8 +110,6 @@ def anonymized_table(policy: DatasetPolicy) -> Table:
     key = outputs[policy.key]
     partition = outputs[policy.partition_by.field] if policy.partition_by else None
     indexes: tuple[tuple[str, ...], ...] = () if key == policy.token_column else ((policy.token_column,),)
-    # Windows are made anew from the rows of their minutes.
-    indexes += ((partition,),) if partition and policy.source.topic else ()
     return Table(
         zone=Zone.ANONYMIZED,
         name=f"anonymized_{policy.dataset}",

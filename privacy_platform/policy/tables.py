@@ -83,7 +83,13 @@ class Table:
     @property
     def primary_key(self) -> tuple[str, ...]:
         """The key, with the partitioning column that PostgreSQL wants in it."""
-        return self.key if self.partition_column is None else (*self.key, self.partition_column)
+        if self.partition_column is None:
+            return self.key
+        # Raw records are looked up by their key. Published ones are read by time, and what comes in the order of time
+        # goes to the end of such an index: keys without order would need all of it in memory.
+        if self.zone is Zone.ANONYMIZED:
+            return (self.partition_column, *self.key)
+        return (*self.key, self.partition_column)
 
     def schema(self) -> dict[str, pl.DataType]:
         """Column → Polars type, in order."""

@@ -22,6 +22,9 @@ from privacy_platform.warehouse.tables import (
     standing_shape,
 )
 
+# Of a batch of 500,000 events, the raw rows.
+_SORT_MEMORY = "384MB"
+
 
 def appending(table: Table, *, owner: str | None = None) -> Release:
     """A release whose rows will be added to `table`: staged in one piece, whatever days they are of."""
@@ -63,11 +66,21 @@ def append(connection: Connection, release: Release, table: Table) -> tuple[int,
         _add_partition(connection, table, partition)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
     rows = connection.execute(
-        sql.SQL("INSERT INTO {} ({c}) SELECT {c} FROM {}").format(
-            sql.Identifier(table.zone, table.name), staged, c=columns
+        sql.SQL("INSERT INTO {} ({c}) SELECT {c} FROM {}{}").format(
+            sql.Identifier(table.zone, table.name), staged, _in_order(connection, table), c=columns
         )
     ).rowcount
     return rows, touched
+
+
+def _in_order(connection: Connection, table: Table) -> sql.Composable:
+    """In the order of the key where that is the only index, which then need not be in memory."""
+    # Random keys meet each page of an index once a row, keys in order once: of 8 million standing rows, a raw record
+    # costs half as much. With a second index, in whose order the rows are not, nothing was gained.
+    if table.indexes:
+        return sql.SQL("")
+    connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(_SORT_MEMORY))
+    return sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(map(sql.Identifier, table.primary_key)))
 
 
 def _touched(connection: Connection, staged: sql.Identifier, table: Table) -> list[Partition]:

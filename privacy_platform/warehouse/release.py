@@ -22,6 +22,7 @@ from privacy_platform.warehouse.tables import (
     columns_sql,
     drop,
     ensure_table,
+    key_order,
     must_be_remade,
     partition_by_sql,
     partition_name,
@@ -249,6 +250,7 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
     with connect(Role.PIPELINE, autocommit=True) as connection:
         # Nothing waits for the disk here: the commit that publishes does, and with it for all that was before it.
         connection.execute("SET synchronous_commit = off")
+        key = sql.SQL(", ").join(map(sql.Identifier, key_order(connection, table)))
         for partition in filled:
             name = sql.Identifier(STAGING, release.partition(partition))
             if partition.day is not None or table.zone is Zone.RAW:
@@ -257,9 +259,7 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
             # An index and not the constraint, whose lock would shut out the checks; `swap` makes the key of it.
             connection.execute(
                 sql.SQL("CREATE UNIQUE INDEX {} ON {} ({})").format(
-                    sql.Identifier(release.key_index(partition)),
-                    name,
-                    sql.SQL(", ").join(map(sql.Identifier, table.primary_key)),
+                    sql.Identifier(release.key_index(partition)), name, key
                 )
             )
             for index in table.indexes:

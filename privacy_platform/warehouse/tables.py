@@ -47,10 +47,13 @@ def partition_name(table: Table, partition: Partition) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a table cannot be changed without making it anew; `columns` are (name, type, not null)."""
+    """What of a table cannot be changed without making it anew.
+
+    `columns` are (name, type, not null); `key` has the columns of the primary key in whatever order.
+    """
 
     columns: tuple[tuple[str, str, bool], ...]
-    key: tuple[str, ...]
+    key: frozenset[str]
     partitioned_by: str
 
     def same_rows(self, other: "Shape") -> bool:
@@ -63,7 +66,7 @@ class Shape:
 def expected_shape(table: Table) -> Shape:
     """The shape that the policy gives a table."""
     columns = ((c.name, c.type.value, not c.nullable or c.name in table.primary_key) for c in table.columns)
-    return Shape(tuple(columns), table.primary_key, table.partition_column or table.primary_key[0])
+    return Shape(tuple(columns), frozenset(table.primary_key), table.partition_column or table.primary_key[0])
 
 
 def standing_shape(connection: Connection, table: Table) -> Shape | None:
@@ -74,9 +77,6 @@ def standing_shape(connection: Connection, table: Table) -> Shape | None:
     row = connection.execute(
         """
         SELECT array(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnotnull AND attnum > 0),
-               array(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n)
-                     JOIN pg_attribute a ON a.attnum = k.attnum
-                     WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid ORDER BY k.n),
                coalesce((SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
                          AND a.attnum = p.partattrs[0] AND p.partstrat IN ('r', 'h')), '')
         FROM pg_class c LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid WHERE c.oid = to_regclass(%s)
@@ -84,8 +84,28 @@ def standing_shape(connection: Connection, table: Table) -> Shape | None:
         [table.qualified],
     ).fetchone()
     assert row is not None  # noqa: S101 - it has columns, so it is there
-    filled, key, partitioned_by = row
-    return Shape(tuple((name, kind, name in filled) for name, kind in columns), tuple(key), partitioned_by)
+    filled, partitioned_by = row
+    key = frozenset(_standing_key(connection, table))
+    return Shape(tuple((name, kind, name in filled) for name, kind in columns), key, partitioned_by)
+
+
+def key_order(connection: Connection, table: Table) -> tuple[str, ...]:
+    """The columns of the primary key in their order: that of the table that stands, which its partitions must have.
+
+    Earlier warehouses have another order in published tables, and keep it until the table is made anew.
+    """
+    stays = standing_shape(connection, table) == expected_shape(table)
+    return _standing_key(connection, table) if stays else table.primary_key
+
+
+def _standing_key(connection: Connection, table: Table) -> tuple[str, ...]:
+    rows = connection.execute(
+        "SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a "
+        "WHERE i.indrelid = to_regclass(%s) AND i.indisprimary AND a.attrelid = i.indrelid AND a.attnum = k.attnum "
+        "ORDER BY k.n",
+        [table.qualified],
+    ).fetchall()
+    return tuple(str(name) for (name,) in rows)
 
 
 def must_be_remade(connection: Connection, table: Table, *, replacing: Sequence[Partition]) -> bool:
