@@ -85,7 +85,7 @@ def rejects_of(
 
 
 def convert(
-    frame: pl.DataFrame, types: Mapping[str, SourceType], required: Sequence[str]
+    frame: pl.DataFrame, types: Mapping[str, SourceType], required: Sequence[str], *, plain: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Bring text columns to the declared types; rows with a value that does not fit become rejects.
 
@@ -93,11 +93,12 @@ def convert(
         frame: `landing_line` and one column for each declared field, in its own type or as text.
         types: the declared type of every field.
         required: fields that must not be null or empty.
+        plain: no text has a NUL character; where that is not known, it is looked for.
 
     Returns:
         The typed rows, and the rejects, whose payload is the row as JSON.
     """
-    converted = [_storable(_converted(frame[name], kind)) for name, kind in types.items()]
+    converted = [_storable(_converted(frame[name], kind), plain=plain) for name, kind in types.items()]
     bad = pl.repeat(None, frame.height, dtype=pl.String, eager=True)
     errors = [
         (name, f"{name}: not a valid {types[name]}", before.is_not_null() & after.is_null())
@@ -153,11 +154,11 @@ def _converted(values: pl.Series, kind: SourceType) -> pl.Series:
     return values.str.strip_chars().cast(target, strict=False)
 
 
-def _storable(values: pl.Series) -> pl.Series:
+def _storable(values: pl.Series, *, plain: bool) -> pl.Series:
     """Null where a value has no place in PostgreSQL, in JSON or in a calendar; the series itself where all have."""
     if values.dtype == pl.String:
         # PostgreSQL's text has no NUL; one such value would fail its whole split, again and again.
-        if "\x00" not in values.str.join("").item():
+        if plain or "\x00" not in values.str.join("").item():
             return values
         fits = ~values.str.contains("\x00", literal=True)
     elif values.dtype.is_float():

@@ -151,7 +151,7 @@ def read_raw(split: FileSplit, types: Mapping[str, SourceType], required: Sequen
 
 def batch_of(raw: Raw, types: Mapping[str, SourceType], required: Sequence[str]) -> Batch:
     """A chunk as a batch: texts converted to the declared types."""
-    rows, mistyped = convert(raw.rows, types, required)
+    rows, mistyped = convert(raw.rows, types, required, plain=raw.plain)
     rejects = pl.concat([raw.rejects, mistyped]) if mistyped.height else raw.rejects
     return Batch(rows, rejects, raw.records, raw.unknown, raw.blank)
 
@@ -190,7 +190,7 @@ def _read_jsonl(split: FileSplit, types: Mapping[str, SourceType]) -> Iterator[R
 
 def parse_piece(piece: Piece, types: Mapping[str, SourceType]) -> Raw:
     """The records of a piece of JSON Lines; a line that is too long is one reject."""
-    return refused_line(piece, types) if piece.too_long else parse_lines(piece.text, types)
+    return refused_line(piece, types) if piece.too_long else parse_lines(piece.text, types, lines=piece.lines)
 
 
 def refused_line(piece: Piece, types: Mapping[str, SourceType]) -> Raw:

@@ -26,7 +26,10 @@ _AS_TEXT = (SourceType.STRING, SourceType.TIMESTAMP, SourceType.DATE)
 
 
 class Raw(NamedTuple):
-    """A chunk before its texts are converted: `records` met, on so many lines of the file; the rest as in `Batch`."""
+    """A chunk before its texts are converted: `records` met, on so many lines of the file; the rest as in `Batch`.
+
+    `plain` says that no text of it has a NUL character.
+    """
 
     rows: pl.DataFrame
     rejects: pl.DataFrame
@@ -34,17 +37,22 @@ class Raw(NamedTuple):
     lines: int
     unknown: frozenset[str] = frozenset()
     blank: int = 0
+    plain: bool = False
 
 
-def parse_lines(chunk: bytes, types: Mapping[str, SourceType], *, refuse_unknown: bool = False) -> Raw:
+def parse_lines(
+    chunk: bytes, types: Mapping[str, SourceType], *, lines: int | None = None, refuse_unknown: bool = False
+) -> Raw:
     """The lines of a chunk, texts not yet converted; what cannot be read is a reject with its line.
 
     Args:
         chunk: whole lines.
         types: the declared fields and their types, in order.
+        lines: how many they are, where that is known.
         refuse_unknown: a record with a field that is not declared is a reject, too, and not only reported.
     """
-    lines = line_ends(chunk) + (not chunk.endswith(b"\n"))
+    if lines is None:
+        lines = line_ends(chunk) + (not chunk.endswith(b"\n"))
     together = _parse_together(chunk, lines, types)
     return together if together is not None else parse_each_line(chunk, types, refuse_unknown=refuse_unknown)
 
@@ -63,7 +71,9 @@ def _parse_together(chunk: bytes, lines: int, types: Mapping[str, SourceType]) -
     if frame.height != lines or not _holds_only(chunk, frame):
         return None
     index = pl.int_range(lines, dtype=pl.Int64, eager=True).alias(LINE)
-    return Raw(frame.insert_column(0, index), empty_rejects(), lines, lines)
+    # A NUL can only be named in JSON, and half of a character that is named becomes one. Most chunks name none.
+    plain = b"\0" not in chunk and (b"\\" not in chunk or b"\\u" not in chunk)
+    return Raw(frame.insert_column(0, index), empty_rejects(), lines, lines, plain=plain)
 
 
 def _holds_only(chunk: bytes, frame: pl.DataFrame) -> bool:

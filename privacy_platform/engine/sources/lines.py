@@ -20,9 +20,10 @@ WINDOW_BYTES = 2**17
 
 
 class Piece(NamedTuple):
-    """Whole lines, or (`too_long`) the beginning of a single one that is longer than the limit."""
+    """Whole lines and how many there are, or (`too_long`) the beginning of one that is longer than the limit."""
 
     text: bytes
+    lines: int
     too_long: bool = False
 
 
@@ -36,18 +37,36 @@ def whole_lines(file: IO[bytes], lines: int, *, end: int | None = None) -> Itera
     """
     at = file.tell() if end is not None else 0
     while end is None or at < end:
-        block = file.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - at))
-        if not block:
+        text, whole = _up_to_a_line_end(file) if end is None else _known_up_to_a_line_end(file, at, end)
+        if not text:
             return
-        rest = b"" if block.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
-        at += len(block) + len(rest)
-        whole = not rest or rest.endswith(b"\n") or len(rest) < MAX_LINE_BYTES
-        text = block + rest
+        at += len(text)
         last = len(text) if whole else text.rfind(b"\n") + 1
         yield from _bounded(text[:last], lines)
         if not whole:
-            yield Piece(text[last : last + KEPT_BYTES], too_long=True)
+            yield Piece(text[last : last + KEPT_BYTES], 1, too_long=True)
             at += skip_line(file, None if end is None else end - at)
+
+
+def _up_to_a_line_end(file: IO[bytes]) -> tuple[bytes, bool]:
+    """Some megabytes and the rest of the line they end in, and whether that is all of it."""
+    block = file.read(CHUNK_BYTES)
+    rest = b"" if not block or block.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
+    return block + rest, _is_whole(rest)
+
+
+def _known_up_to_a_line_end(file: IO[bytes], at: int, end: int) -> tuple[bytes, bool]:
+    """The same of a file that can be looked at twice: to put block and rest together would copy all of it."""
+    file.seek(at + min(CHUNK_BYTES, end - at) - 1)
+    before = file.tell()
+    known = file.read(1)
+    rest = b"" if known in (b"", b"\n") else file.readline(MAX_LINE_BYTES)
+    file.seek(at)
+    return file.read(before - at + len(known) + len(rest)), _is_whole(rest)
+
+
+def _is_whole(rest: bytes) -> bool:
+    return not rest or rest.endswith(b"\n") or len(rest) < MAX_LINE_BYTES
 
 
 def skip_line(file: IO[bytes], most: int | None = None) -> int:
@@ -66,7 +85,7 @@ def _bounded(text: bytes, lines: int) -> Iterator[Piece]:
     begin = 0
     for first, end in _too_long(text):
         yield from _few(text[begin:first], lines)
-        yield Piece(text[first : min(end, first + KEPT_BYTES)], too_long=True)
+        yield Piece(text[first : min(end, first + KEPT_BYTES)], 1, too_long=True)
         begin = end
     yield from _few(text[begin:] if begin else text, lines)
 
@@ -94,9 +113,14 @@ def line_ends(text: bytes) -> int:
 
 
 def _few(text: bytes, lines: int) -> Iterator[Piece]:
-    if line_ends(text) <= lines:
-        yield from [Piece(text)] if text else []
+    unended = bool(text) and not text.endswith(b"\n")
+    found = line_ends(text) + unended
+    if found - unended <= lines:
+        yield from [Piece(text, found)] if text else []
         return
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))[lines - 1 :: lines] + 1
     bounds = [0, *map(int, ends), len(text)]
-    yield from (Piece(text[begin:end]) for begin, end in pairwise(bounds) if begin < end)
+    pieces = [(begin, end) for begin, end in pairwise(bounds) if begin < end]
+    yield from (Piece(text[begin:end], lines) for begin, end in pieces[:-1])
+    begin, end = pieces[-1]
+    yield Piece(text[begin:end], found - lines * (len(pieces) - 1))

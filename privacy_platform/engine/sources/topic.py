@@ -159,7 +159,7 @@ def _all_plain(
     text = b"\n".join([*values, b""])
     if line_ends(text) != len(values) or max(map(len, values)) > MAX_MESSAGE_BYTES:
         return None
-    raw = parse_lines(text, types, refuse_unknown=True)
+    raw = parse_lines(text, types, lines=len(values), refuse_unknown=True)
     if raw.blank:  # which is no line to pass over here, but a message to refuse
         return None
     places = pl.Series(LINE, records.offsets, dtype=pl.Int64) - split.range.start
@@ -170,7 +170,7 @@ def _placed(
     raw: Raw, lines: pl.Series, types: Mapping[str, SourceType], required: Sequence[str], records: int
 ) -> Batch:
     """What was parsed, with the place of each record in its range, which is not its place in the parsed text."""
-    rows, mistyped = convert(raw.rows, types, required)
+    rows, mistyped = convert(raw.rows, types, required, plain=raw.plain)
     rows, unread, mistyped = (
         frame.with_columns(lines.gather(frame[LINE]).alias(LINE)) for frame in (rows, raw.rejects, mistyped)
     )
@@ -195,7 +195,7 @@ def _told_apart(records: Records, split: TopicSplit, types: Mapping[str, SourceT
     if not values:
         rows, _ = convert(pl.DataFrame(schema={LINE: pl.Int64(), **dict.fromkeys(types, pl.String())}), types, ())
         return Batch(rows, rejects, len(records.values))
-    raw = parse_lines(b"\n".join(values) + b"\n", types, refuse_unknown=True)
+    raw = parse_lines(b"\n".join(values) + b"\n", types, lines=len(values), refuse_unknown=True)
     batch = _placed(raw, pl.Series(LINE, lines, dtype=pl.Int64), types, required, len(records.values))
     return replace(batch, rejects=pl.concat([rejects, batch.rejects]))
 

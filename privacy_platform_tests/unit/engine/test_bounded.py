@@ -84,6 +84,7 @@ def test_every_line_is_in_one_piece_and_of_long_ones_the_beginning(
             assert piece.text
             assert len(piece.text) <= CHUNK + LONGEST
             assert piece.text.count(b"\n") <= most
+            assert piece.lines == len(piece.text.splitlines())
 
 
 @pytest.mark.parametrize("packed", [False, True])
