@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="for how long the lag is measured")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="events of the sustained rate; 0 leaves it out")
     options = parser.parse_args()
-    facts: dict[str, Any] = machine(("kafka-python", "polars", "pyspark")) | {"mode": options.mode}
+    facts: dict[str, Any] = machine(("confluent-kafka", "kafka-python", "polars", "pyspark")) | {"mode": options.mode}
     os.environ[jars.FOLDER_VARIABLE] = str(jars.folder())
     with tempfile.TemporaryDirectory(prefix="privacy-platform-") as name, private_home(Path(name)) as home:
         _prepare(home)

@@ -12,6 +12,7 @@ from privacy_platform.policy.load import load_policies
 from privacy_platform.streaming import broker
 from privacy_platform.streaming.client import from_environment
 from privacy_platform.streaming.cluster import client_settings
+from privacy_platform.streaming.records import require_reader
 from privacy_platform.streaming.topics import names
 from privacy_platform.vault.keyring import load_keyring
 from privacy_platform.warehouse.connection import Role, connect
@@ -81,6 +82,7 @@ def _kafka() -> str:
     if from_environment() is None and broker.status(settings.home()) is None:
         return "not running, and needed for streams only: `privacy-platform kafka up`"
     cluster = client_settings()
+    require_reader(cluster)
     return f"{cluster.bootstrap_servers}, topics: {', '.join(names(cluster)) or 'none'}"
 
 

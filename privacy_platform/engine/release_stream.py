@@ -165,9 +165,7 @@ def release_batch(
             for name, aggregate in windowed.items()
         ]
         late = sum(late_rows(connection, each, anonymized.release, until) for each in windowed.values()) if until else 0
-        reports = _publish(batch, left, [fresh, anonymized, *counted], list(windowed.values()))
-        if standing:
-            standing.published(connection)
+        reports = _publish(batch, left, [fresh, anonymized, *counted], list(windowed.values()), standing)
         if ahead:
             ahead.published(connection)
         return StreamReport(topic, left.ranges, left.lag - left.records, reports, late, time.monotonic() - began)
@@ -180,6 +178,8 @@ def _land(batch: _Batch, policy: DatasetPolicy, landed: Landed, standing: Standi
     if partitions(connection, table):
         drop = standing.drop_from if standing else drop_standing
         statistics["already_landed"] += drop(connection, release)
+    elif standing:
+        standing.forget()
     checks = raw_checks(connection, policy, release, statistics)
     batch.require(table, policy.dataset, checks)
     arrow = LineageRecord(
@@ -250,7 +250,11 @@ def _count(
 
 
 def _publish(
-    batch: _Batch, left: Backlog, parts: Sequence[_Staged], windowed: Sequence[AggregatePolicy]
+    batch: _Batch,
+    left: Backlog,
+    parts: Sequence[_Staged],
+    windowed: Sequence[AggregatePolicy],
+    standing: StandingKeys | None,
 ) -> tuple[ReleaseReport, ...]:
     """Everything the batch staged, its offsets and its records of what happened: one transaction."""
     run = batch.run
@@ -277,7 +281,10 @@ def _publish(
         for entry in entries(part.table, run, part.publication, rows, what.partitions, (), part.checks, quarantined):
             audit.record(connection, entry)
         reports.append(_report(part, run, what))
+    publication = audit.last_publication(connection, parts[0].table.qualified)
     connection.commit()
+    if standing:
+        standing.published(publication)
     return tuple(reports)
 
 

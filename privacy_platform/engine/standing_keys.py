@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from psycopg import Connection, sql
 
+from privacy_platform.engine.gate import WarehouseError
 from privacy_platform.engine.release_raw import drop_standing
 from privacy_platform.engine.sources.zone import read_frames
 from privacy_platform.governance import audit
@@ -85,10 +87,14 @@ class StandingKeys:
         Args:
             connection: as the pipeline role.
             release: the staged records, committed.
+
+        Raises:
+            WarehouseError: the server does not answer.
         """
         publication = audit.last_publication(connection, self._table.qualified)
         connection.commit()
         if self._filter is None or self._filter.full or publication != self._publication:
+            self._filter = None  # or there would be two at a time
             self._filter = _filter_of(connection, self._table)
             self._publication = publication
         self._staged = np.concatenate([_NONE, *_hashes(STAGING, release.staging, self._table)])
@@ -97,11 +103,12 @@ class StandingKeys:
             return drop_standing(connection, release)
         return _drop(connection, release, found) if len(found) else 0
 
-    def published(self, connection: Connection) -> None:
-        """Take note that the records looked at last stand now."""
+    def published(self, publication: int | None) -> None:
+        """Take note that the records looked at last stand now, by the entry of that number in the audit log."""
         if self._filter is not None:
             self._filter.add(self._staged)
-            self._publication = audit.last_publication(connection, self._table.qualified)
+            self._publication = publication
+        self._staged = _NONE
 
     def forget(self) -> None:
         """Read the table anew the next time."""
@@ -119,9 +126,17 @@ def _filter_of(connection: Connection, table: Table) -> KeyFilter:
 
 def _hashes(schema: str, name: str, table: Table) -> Iterator[Hashes]:
     """The hashes of the keys of a table, by the server's own function."""
+    from adbc_driver_manager import Error as AdbcError
+
     query = f'SELECT hashtextextended("{table.key[0]}", 0) AS hash FROM "{schema}"."{name}"'
-    for frame in read_frames(query):
-        yield frame["hash"].to_numpy().view(np.uint64)
+    try:
+        for frame in read_frames(query):
+            yield frame["hash"].to_numpy().view(np.uint64)
+    except (AdbcError, pa.ArrowException, OSError) as error:
+        # As a server that is gone during any other part of a batch: it is tried again.
+        raise WarehouseError(
+            f"The keys of {schema}.{name} could not be read ({type(error).__name__}); see the server's log."
+        ) from None
 
 
 def _drop(connection: Connection, release: Release, found: Hashes) -> int:

@@ -20,6 +20,8 @@ Headers = Sequence[tuple[str, bytes | None]] | None
 
 BATCH_RECORDS, BATCH_BYTES = 50_000, 24 * 2**20
 _POLL_RECORDS, _POLL_SECONDS = 10_000, 0.5
+# A poll waits until it has so many records, whatever their size: as many as should have these bytes, and few at first.
+_POLL_BYTES, _FIRST_POLL = 8 * 2**20, 500
 _SILENCE_SECONDS = 30.0
 # Ours (kafka-python's) → librdkafka's. Kerberos' domain is not among them: librdkafka takes each broker's own name.
 _NAMES = {
@@ -73,13 +75,25 @@ class Records(NamedTuple):
 def reader_options(cluster: ClientSettings) -> Mapping[str, Any]:
     """Settings of librdkafka for reading from a cluster. They hold the password."""
     security = {_NAMES[name]: value for name, value in cluster.security.items() if name in _NAMES}
+    certificate = cluster.security.get("ssl_certfile")
     checked = cluster.security.get("ssl_check_hostname", True)
     return {
         **_OPTIONS,
         **security,
         "bootstrap.servers": cluster.bootstrap_servers,
+        # As kafka-python does: a certificate's file may hold its key, too.
+        **({"ssl.key.location": certificate} if certificate and "ssl_keyfile" not in cluster.security else {}),
         "ssl.endpoint.identification.algorithm": "https" if checked else "none",
     }
+
+
+def require_reader(cluster: ClientSettings) -> None:
+    """See that records could be read with these settings, as far as can be told without asking the cluster.
+
+    Raises:
+        StreamingError: they do not fit librdkafka.
+    """
+    _reader(cluster, []).close()
 
 
 def read(cluster: ClientSettings, topic: str, partition: int, start: int, end: int) -> Iterator[Records]:
@@ -96,17 +110,20 @@ def read(cluster: ClientSettings, topic: str, partition: int, start: int, end: i
     with closing(_reader(cluster, refusals)) as reader:
         reader.assign([TopicPartition(topic, partition, start)])
         parts: list[Records] = []
-        size, reached, heard = 0, start, time.monotonic()
+        size, reached, heard, most = 0, start, time.monotonic(), _FIRST_POLL
         while reached < end:
-            messages = reader.consume(min(end - reached, _POLL_RECORDS), _POLL_SECONDS)
+            messages = reader.consume(min(end - reached, most), _POLL_SECONDS)
             if messages:
                 heard = time.monotonic()
+                refusals.clear()  # by some broker, but not by all that are needed
             elif refusals or time.monotonic() - heard > _SILENCE_SECONDS:
                 why = refusals[0] if refusals else "it is silent"
                 raise TopicError(f"{name}: the broker gives no records ({why}); see that it runs, then try again.")
             records, reached = _taken(messages, name, reached, end)
             parts.append(records)
-            size += sum(len(value) for value in records.values if value)
+            fetched = sum(len(value) for value in records.values if value)
+            most = min(_POLL_RECORDS, max(1, _POLL_BYTES * len(records.values) // max(1, fetched)))
+            size += fetched
             if size >= BATCH_BYTES or sum(len(part.offsets) for part in parts) >= BATCH_RECORDS:
                 yield _joined(parts)
                 parts, size = [], 0
@@ -139,7 +156,7 @@ def _taken(messages: "Sequence[Message]", name: str, reached: int, end: int) -> 
     given = [message for message in messages if message.error() is None]
     if len(given) < len(messages):
         for error, offset in ((message.error(), message.offset()) for message in messages):
-            if error is not None and _is_end(error, name, reached):
+            if error is not None and _is_end(error, name, offset or reached):
                 reached = max(reached, offset or 0)  # after the last record there may be offsets without one
     offsets = cast("list[int]", [message.offset() for message in given])
     if offsets:
@@ -150,7 +167,7 @@ def _taken(messages: "Sequence[Message]", name: str, reached: int, end: int) -> 
     return Records(offsets[:kept], values, headers), reached
 
 
-def _is_end(error: "KafkaError", name: str, reached: int) -> bool:
+def _is_end(error: "KafkaError", name: str, offset: int) -> bool:
     """Whether that is only the end of the partition.
 
     Raises:
@@ -160,7 +177,7 @@ def _is_end(error: "KafkaError", name: str, reached: int) -> bool:
 
     if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         raise TopicError(
-            f"{name}: offset {reached} is gone: deleted by the topic's retention before it was read, or the topic was "
+            f"{name}: offset {offset} is gone: deleted by the topic's retention before it was read, or the topic was "
             "made anew. See docs/streaming.md, Lost records."
         )
     # Who may not join a group can read all the same: none is used.

@@ -70,6 +70,7 @@ def append(connection: Connection, release: Release, table: Table) -> tuple[int,
             sql.Identifier(table.zone, table.name), staged, _in_order(connection, table), c=columns
         )
     ).rowcount
+    connection.execute("RESET work_mem")
     return rows, touched
 
 

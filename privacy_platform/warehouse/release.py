@@ -22,6 +22,7 @@ from privacy_platform.warehouse.tables import (
     columns_sql,
     drop,
     ensure_table,
+    index_columns,
     key_order,
     must_be_remade,
     partition_by_sql,
@@ -251,6 +252,7 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
         # Nothing waits for the disk here: the commit that publishes does, and with it for all that was before it.
         connection.execute("SET synchronous_commit = off")
         key = sql.SQL(", ").join(map(sql.Identifier, key_order(connection, table)))
+        others = index_columns(connection, table)
         for partition in filled:
             name = sql.Identifier(STAGING, release.partition(partition))
             if partition.day is not None or table.zone is Zone.RAW:
@@ -262,7 +264,7 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
                     sql.Identifier(release.key_index(partition)), name, key
                 )
             )
-            for index in table.indexes:
+            for index in others:
                 connection.execute(
                     sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
                 )

@@ -98,6 +98,20 @@ def key_order(connection: Connection, table: Table) -> tuple[str, ...]:
     return _standing_key(connection, table) if stays else table.primary_key
 
 
+def index_columns(connection: Connection, table: Table) -> list[tuple[str, ...]]:
+    """The columns of each further index: what a new partition lacks of its table's, ATTACH makes while readers wait."""
+    rows = connection.execute(
+        "SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+        "JOIN pg_am m ON m.oid = c.relam, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a "
+        "WHERE i.indrelid = to_regclass(%s) AND NOT i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL "
+        "AND m.amname = 'btree' AND a.attrelid = i.indrelid AND a.attnum = k.attnum GROUP BY i.indexrelid",
+        [table.qualified],
+    ).fetchall()
+    stays = standing_shape(connection, table) == expected_shape(table)
+    standing = [tuple(names) for (names,) in rows] if stays else []
+    return list(dict.fromkeys([*table.indexes, *standing]))
+
+
 def _standing_key(connection: Connection, table: Table) -> tuple[str, ...]:
     rows = connection.execute(
         "SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a "

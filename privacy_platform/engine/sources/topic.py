@@ -55,6 +55,7 @@ class TopicSplit:
 
         Raises:
             TopicError: the range is not in the topic any more, or the broker does not answer.
+            StreamingError: the settings do not fit the client that reads.
         """
         wanted = self.range
         for records in read(client_settings(), wanted.topic, wanted.partition, wanted.start, wanted.end):

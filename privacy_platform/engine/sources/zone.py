@@ -18,7 +18,7 @@ _BLOCK = 8192
 _NO_END = 2**31 - 1
 _SPLIT_BYTES = 2**30
 _LEAST_BLOCKS = 1024
-# The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 300,000 of them.
+# The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 600,000 of them.
 _SUBJECT_BYTES = 96 * 2**20
 # Some columns of all rows of a share lie in a task's memory.
 _SHARE_BYTES = 2**30

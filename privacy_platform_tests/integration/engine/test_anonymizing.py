@@ -36,6 +36,7 @@ from privacy_platform.warehouse.release import Release, ReleaseBusyError, open_s
 from privacy_platform.warehouse.tables import (
     TableMismatchError,
     expected_shape,
+    index_columns,
     must_be_remade,
     partition_name,
     partitions,
@@ -534,7 +535,12 @@ def test_a_table_of_an_earlier_warehouse_keeps_the_order_of_its_key_until_it_is_
         )
 
     assert keys() == {("at", "visit")}
-    execute(f"ALTER TABLE {name} DROP CONSTRAINT {published.name}_pkey; ALTER TABLE {name} ADD PRIMARY KEY (visit, at)")
+    execute(
+        f"ALTER TABLE {name} DROP CONSTRAINT {published.name}_pkey; ALTER TABLE {name} ADD PRIMARY KEY (visit, at); "
+        f"CREATE INDEX ON {name} (at)"
+    )
+    with connect(Role.PIPELINE) as connection:
+        assert index_columns(connection, published) == [("token",), ("at",)]
     rows = table(name)
     world.anonymize(visits, people, selected=days(1))
     assert keys() == {("visit", "at")}

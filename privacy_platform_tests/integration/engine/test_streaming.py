@@ -263,6 +263,41 @@ def test_the_keys_that_stand_are_read_again_only_when_others_have_published(
     assert len(read) == 3
 
 
+def test_keys_of_a_table_that_is_gone_are_forgotten(stream: Stream) -> None:
+    standing = StandingKeys(raw_table(stream.visits))
+    rows = [visit(number, 20) for number in range(12)]
+    for some in (rows[:6], rows[4:8]):
+        stream.send(*some)
+        assert stream.batch(standing=standing) is not None
+    execute(f"DROP TABLE {stream.raw}; DELETE FROM {stream.shown}")
+    stream.send(*rows[:6])
+    assert stream.batch(standing=standing) is not None
+    stream.send(*rows)
+    report = stream.batch(standing=standing)
+    assert report is not None
+    assert report.tables[0].statistics["already_landed"] == 6
+    assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows)
+
+
+def test_a_batch_whose_keys_cannot_be_read_can_be_tried_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(query: str) -> Iterator[Any]:
+        raise OSError(f"server closed the connection: {query}")
+
+    standing = StandingKeys(raw_table(stream.visits))
+    rows = [visit(number, 20) for number in range(12)]
+    stream.send(*rows[:6])
+    assert stream.batch(standing=standing) is not None
+    stream.send(*rows[3:])
+    with monkeypatch.context() as patch:
+        patch.setattr(standing_keys, "read_frames", gone)
+        with pytest.raises(WarehouseError, match=r"could not be read \(OSError\)"):
+            stream.batch(standing=standing)
+    report = stream.batch(standing=standing)
+    assert report is not None
+    assert report.tables[0].statistics["already_landed"] == 3
+    assert stream.keys(stream.raw) == stream.keys(stream.shown) == sorted(row["visit"] for row in rows)
+
+
 def test_what_a_run_lands_between_two_batches_is_seen_by_what_has_landed_ahead(stream: Stream) -> None:
     rows = [visit(number, 20) for number in range(30)]
     stream.send(*rows, partition=1)

@@ -36,7 +36,8 @@ def taken(parts: Sequence[Records]) -> Records:
 def test_a_range_is_read_whole_and_no_further(kafka: Broker, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     send(kafka, topic, [b"x" * number for number in range(500)])
     monkeypatch.setattr(records, "BATCH_RECORDS", 100)
-    monkeypatch.setattr(records, "_POLL_RECORDS", 70)
+    for most in ("_POLL_RECORDS", "_FIRST_POLL"):
+        monkeypatch.setattr(records, most, 70)
     parts = list(read(kafka.client, topic, 1, 20, 480))
     assert len(parts) > 1
     assert max(len(part.offsets) for part in parts) <= 170
