@@ -100,26 +100,27 @@ def key_order(connection: Connection, table: Table) -> tuple[str, ...]:
 
 def index_columns(connection: Connection, table: Table) -> list[tuple[str, ...]]:
     """The columns of each further index: what a new partition lacks of its table's, ATTACH makes while readers wait."""
-    rows = connection.execute(
-        "SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-        "JOIN pg_am m ON m.oid = c.relam, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a "
-        "WHERE i.indrelid = to_regclass(%s) AND NOT i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL "
-        "AND m.amname = 'btree' AND a.attrelid = i.indrelid AND a.attnum = k.attnum GROUP BY i.indexrelid",
-        [table.qualified],
-    ).fetchall()
     stays = standing_shape(connection, table) == expected_shape(table)
-    standing = [tuple(names) for (names,) in rows] if stays else []
-    return list(dict.fromkeys([*table.indexes, *standing]))
+    standing = [columns for primary, columns in _standing_indexes(connection, table) if not primary]
+    return list(dict.fromkeys([*table.indexes, *(standing if stays else [])]))
 
 
 def _standing_key(connection: Connection, table: Table) -> tuple[str, ...]:
+    return next((columns for primary, columns in _standing_indexes(connection, table) if primary), ())
+
+
+def _standing_indexes(connection: Connection, table: Table) -> list[tuple[bool, tuple[str, ...]]]:
+    """Of the indexes that the platform could have made: whether it is the primary key's, and its columns in order."""
     rows = connection.execute(
-        "SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a "
-        "WHERE i.indrelid = to_regclass(%s) AND i.indisprimary AND a.attrelid = i.indrelid AND a.attnum = k.attnum "
-        "ORDER BY k.n",
+        "SELECT i.indisprimary, array_agg(a.attname::text ORDER BY k.n) FROM pg_index i "
+        "JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam, "
+        "unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a "
+        "WHERE i.indrelid = to_regclass(%s) AND (i.indisprimary OR NOT i.indisunique) AND m.amname = 'btree' "
+        "AND i.indexprs IS NULL AND i.indpred IS NULL AND a.attrelid = i.indrelid AND a.attnum = k.attnum "
+        "GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indexrelid",
         [table.qualified],
     ).fetchall()
-    return tuple(str(name) for (name,) in rows)
+    return [(bool(primary), tuple(columns)) for primary, columns in rows]
 
 
 def must_be_remade(connection: Connection, table: Table, *, replacing: Sequence[Partition]) -> bool:
