@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from privacy_platform.errors import PrivacyPlatformError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message
 
 Headers = Sequence[tuple[str, bytes | None]] | None
+UNREADABLE: Headers = (("", None),)
+"""In the place of headers whose names are not UTF-8."""
 
 BATCH_RECORDS, BATCH_BYTES = 50_000, 24 * 2**20
 _POLL_RECORDS, _POLL_SECONDS = 10_000, 0.5
@@ -58,6 +61,9 @@ _OPTIONS = {
     # It would write to stderr; what matters is raised.
     "log_level": 0,
 }
+
+
+_ASK_FOR_HEADERS = methodcaller("headers")
 
 
 class TopicError(PrivacyPlatformError):
@@ -163,8 +169,20 @@ def _taken(messages: "Sequence[Message]", name: str, reached: int, end: int) -> 
         reached = max(reached, offsets[-1] + 1)
     kept = bisect_left(offsets, end)
     values = [message.value() for message in given[:kept]]
-    headers = cast("list[Headers]", [message.headers() for message in given[:kept]])
-    return Records(offsets[:kept], values, headers), reached
+    return Records(offsets[:kept], values, [_headers(message) for message in given[:kept]]), reached
+
+
+def _headers(message: "Message") -> Headers:
+    """The headers of a message, which must be asked for once and in no other way.
+
+    Of a name that is not UTF-8 the library makes a tuple that lacks a member, and leaves an exception pending. A call
+    from C finds that; the interpreter's own quick way to call a method does not look, and what it would be given, as
+    well as what the library gives when it is asked again, crashes whoever touches it.
+    """
+    try:
+        return cast("Headers", _ASK_FOR_HEADERS(message))
+    except (SystemError, UnicodeError):
+        return UNREADABLE
 
 
 def _is_end(error: "KafkaError", name: str, offset: int) -> bool:

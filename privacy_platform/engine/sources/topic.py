@@ -18,7 +18,7 @@ from privacy_platform.engine.sources.json_lines import Raw, parse_lines
 from privacy_platform.engine.sources.lines import line_ends
 from privacy_platform.policy.model import SourceType
 from privacy_platform.streaming.cluster import client_settings
-from privacy_platform.streaming.records import Headers, Records, TopicError, read
+from privacy_platform.streaming.records import UNREADABLE, Headers, Records, TopicError, read
 from privacy_platform.streaming.topics import available
 from privacy_platform.warehouse.offsets import OffsetRange, offsets
 
@@ -209,6 +209,8 @@ def _fault(value: bytes | None, headers: Headers, version: str) -> str | None:
         return f"larger than {MAX_MESSAGE_BYTES} bytes"
     if not value.strip():
         return "not valid JSON"
+    if headers == UNREADABLE:
+        return "header names are not UTF-8"
     found = dict(headers or ()).get(SCHEMA_HEADER)
     if found is not None and found != version.encode():
         return f"schema version is not {version}"

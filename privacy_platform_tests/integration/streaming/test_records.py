@@ -53,6 +53,30 @@ def test_nothing_empty_and_large_messages_are_told_apart(kafka: Broker, topic: s
     assert list(taken(list(read(kafka.client, topic, 1, 0, 4))).values) == [None, b"", b"x" * 5_000_000, b"y"]
 
 
+class Odd(str):
+    """A name that reaches the broker as no text."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+def test_a_header_that_is_no_text_stops_nothing(kafka: Broker, topic: str) -> None:
+    producer = kafka.client.producer()
+    try:
+        # As many before it as the interpreter needs to become quick about it.
+        for headers in [[("fine", b"\xff")]] * 200 + [[("fine", b"1"), (Odd("odd"), b"2")], [(Odd("odd"), b"2")], []]:
+            producer.send(topic, value=b"x", partition=1, headers=headers)
+        producer.flush()
+    finally:
+        producer.close()
+    found = taken(list(read(kafka.client, topic, 1, 0, 203)))
+    assert [headers is records.UNREADABLE for headers in found.headers] == [False] * 200 + [True, True, False]
+    assert list(found.headers[:200]) == [[("fine", b"\xff")]] * 200
+    assert list(found.values) == [b"x"] * 203
+
+
 def test_offsets_without_a_record_are_passed_over(kafka: Broker, topic: str) -> None:
     send(kafka, topic, [b"a", b"b"], transactional=True)  # the end of a transaction takes an offset
     assert available(kafka.client, topic)[1].end == 3

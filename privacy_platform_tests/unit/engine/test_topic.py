@@ -13,7 +13,7 @@ from privacy_platform.engine.sources import topic
 from privacy_platform.engine.sources.batch import LINE, Batch
 from privacy_platform.engine.sources.topic import MAX_MESSAGE_BYTES, TopicSplit, batch_of, topic_splits
 from privacy_platform.policy.model import SourceType
-from privacy_platform.streaming.records import Records
+from privacy_platform.streaming.records import UNREADABLE, Records
 from privacy_platform.warehouse.offsets import OffsetRange
 
 TYPES = {"id": SourceType.STRING, "at": SourceType.TIMESTAMP, "size": SourceType.INTEGER}
@@ -76,6 +76,9 @@ def test_another_schema_version_is_a_reject_and_none_is_fine() -> None:
     )
     assert batch.rows["id"].to_list() == ["r0", "r1"]
     assert batch.rejects.select(LINE, "error").rows() == [(2, "schema version is not 1")]
+    batch = read(Message(1000, good(0)), Message(1001, good(1), UNREADABLE or ()))
+    assert batch.rows["id"].to_list() == ["r0"]
+    assert batch.rejects.select(LINE, "error").rows() == [(1, "header names are not UTF-8")]
 
 
 def test_a_record_on_several_lines_is_one_record() -> None:
