@@ -65,23 +65,22 @@ def append(connection: Connection, release: Release, table: Table) -> tuple[int,
     for partition in sorted(set(touched) - set(partitions(connection, table))):
         _add_partition(connection, table, partition)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(_SORT_MEMORY))
     rows = connection.execute(
         sql.SQL("INSERT INTO {} ({c}) SELECT {c} FROM {}{}").format(
-            sql.Identifier(table.zone, table.name), staged, _in_order(connection, table), c=columns
+            sql.Identifier(table.zone, table.name), staged, _in_order(table), c=columns
         )
     ).rowcount
-    connection.execute("RESET work_mem")
+    connection.execute("RESET work_mem")  # which others in this transaction need not have
     return rows, touched
 
 
-def _in_order(connection: Connection, table: Table) -> sql.Composable:
-    """In the order of the key where that is the only index, which then need not be in memory."""
+def _in_order(table: Table) -> sql.Composable:
+    """The order of the key where that is the only index, which then need not be in memory."""
     # Random keys meet each page of an index once a row, keys in order once: of 8 million standing rows, a raw record
     # costs half as much. With a second index, in whose order the rows are not, nothing was gained.
-    if table.indexes:
-        return sql.SQL("")
-    connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(_SORT_MEMORY))
-    return sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(map(sql.Identifier, table.primary_key)))
+    key = sql.SQL(", ").join(map(sql.Identifier, table.primary_key))
+    return sql.SQL("") if table.indexes else sql.SQL(" ORDER BY {}").format(key)
 
 
 def _touched(connection: Connection, staged: sql.Identifier, table: Table) -> list[Partition]:

@@ -23,7 +23,6 @@ from privacy_platform.warehouse.tables import (
     drop,
     ensure_table,
     index_columns,
-    key_order,
     must_be_remade,
     partition_by_sql,
     partition_name,
@@ -251,8 +250,7 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
     with connect(Role.PIPELINE, autocommit=True) as connection:
         # Nothing waits for the disk here: the commit that publishes does, and with it for all that was before it.
         connection.execute("SET synchronous_commit = off")
-        key = sql.SQL(", ").join(map(sql.Identifier, key_order(connection, table)))
-        others = index_columns(connection, table)
+        key, further = index_columns(connection, table)
         for partition in filled:
             name = sql.Identifier(STAGING, release.partition(partition))
             if partition.day is not None or table.zone is Zone.RAW:
@@ -261,10 +259,10 @@ def _index(release: Release, filled: Sequence[Partition]) -> None:
             # An index and not the constraint, whose lock would shut out the checks; `swap` makes the key of it.
             connection.execute(
                 sql.SQL("CREATE UNIQUE INDEX {} ON {} ({})").format(
-                    sql.Identifier(release.key_index(partition)), name, key
+                    sql.Identifier(release.key_index(partition)), name, sql.SQL(", ").join(map(sql.Identifier, key))
                 )
             )
-            for index in others:
+            for index in further:
                 connection.execute(
                     sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.SQL(", ").join(map(sql.Identifier, index)))
                 )

@@ -89,20 +89,17 @@ def standing_shape(connection: Connection, table: Table) -> Shape | None:
     return Shape(tuple((name, kind, name in filled) for name, kind in columns), key, partitioned_by)
 
 
-def key_order(connection: Connection, table: Table) -> tuple[str, ...]:
-    """The columns of the primary key in their order: that of the table that stands, which its partitions must have.
+def index_columns(connection: Connection, table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns of the primary key, in order, and of each further index that a partition of a table must have.
 
-    Earlier warehouses have another order in published tables, and keep it until the table is made anew.
+    They are those of the table that stands: another key could not be attached, and an index that is missing would be
+    made by ATTACH, while readers wait. Published tables of earlier warehouses have another order in their key and one
+    index more, and keep them until they are made anew.
     """
-    stays = standing_shape(connection, table) == expected_shape(table)
-    return _standing_key(connection, table) if stays else table.primary_key
-
-
-def index_columns(connection: Connection, table: Table) -> list[tuple[str, ...]]:
-    """The columns of each further index: what a new partition lacks of its table's, ATTACH makes while readers wait."""
-    stays = standing_shape(connection, table) == expected_shape(table)
-    standing = [columns for primary, columns in _standing_indexes(connection, table) if not primary]
-    return list(dict.fromkeys([*table.indexes, *(standing if stays else [])]))
+    if standing_shape(connection, table) != expected_shape(table):
+        return table.primary_key, list(table.indexes)
+    further = [columns for primary, columns in _standing_indexes(connection, table) if not primary]
+    return _standing_key(connection, table), list(dict.fromkeys([*table.indexes, *further]))
 
 
 def _standing_key(connection: Connection, table: Table) -> tuple[str, ...]:

@@ -57,12 +57,11 @@ def _up_to_a_line_end(file: IO[bytes]) -> tuple[bytes, bool]:
 
 def _known_up_to_a_line_end(file: IO[bytes], at: int, end: int) -> tuple[bytes, bool]:
     """The same of a file that can be looked at twice: to put block and rest together would copy all of it."""
-    file.seek(at + min(CHUNK_BYTES, end - at) - 1)
-    before = file.tell()
-    known = file.read(1)
-    rest = b"" if known in (b"", b"\n") else file.readline(MAX_LINE_BYTES)
+    size = min(CHUNK_BYTES, end - at)
+    file.seek(at + size - 1)
+    rest = file.readline(MAX_LINE_BYTES + 1)[1:]  # nothing, if the last byte of the block ends a line
     file.seek(at)
-    return file.read(before - at + len(known) + len(rest)), _is_whole(rest)
+    return file.read(size + len(rest)), _is_whole(rest)
 
 
 def _is_whole(rest: bytes) -> bool:
