@@ -26,7 +26,7 @@ from privacy_platform.policy.compile import anonymized_table
 from privacy_platform.policy.model import ANONYMIZED_AT, DatasetPolicy
 from privacy_platform.policy.tables import WHOLE
 from privacy_platform.vault.keyring import load_keyring
-from privacy_platform.warehouse.connection import Role, adbc, connect
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, open_staging
 
 
@@ -42,7 +42,7 @@ class TransformTask:
         """Load one split; returns its counts."""
         types = {name: field.type for name, field in self.policy.fields.items()}
         with (
-            closing(adbc(Role.PIPELINE)) as output,
+            closing(connect(Role.PIPELINE, wait_for_disk=False)) as output,
             CopyOnce(output, self.release.staging, split.index) as copy,
         ):
             if copy.done is not None:

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import polars as pl
-from psycopg import Connection
+from psycopg import Connection, sql
 
 from privacy_platform.anonymization.leaks import OutputRule, find_leaks
 from privacy_platform.anonymization.techniques import Scrub, Secrets
@@ -28,8 +27,8 @@ from privacy_platform.policy.model import ANONYMIZED_AT, SUBJECT_PREFIX, Dataset
 from privacy_platform.policy.tables import WHOLE, ColumnType
 from privacy_platform.vault.keyring import Keyring
 from privacy_platform.vault.subjects import worker_keyring
-from privacy_platform.warehouse.connection import Role, adbc
-from privacy_platform.warehouse.release import Release
+from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.release import STAGING, Release
 from privacy_platform.warehouse.tables import partition_name
 
 
@@ -56,7 +55,7 @@ class AnonymizeTask:
     def __call__(self, split: ZoneSplit) -> Statistics:
         """Anonymize one split and copy it; returns its counts."""
         with (
-            closing(adbc(Role.PIPELINE)) as output,
+            closing(connect(Role.PIPELINE, wait_for_disk=False)) as output,
             CopyOnce(output, self.release.staging, split.index) as copy,
         ):
             if copy.done is not None:
@@ -69,7 +68,7 @@ class AnonymizeTask:
             copy.commit(statistics)
             return statistics
 
-    def parts(self, split: ZoneSplit, connection: Any) -> Iterator[Part]:
+    def parts(self, split: ZoneSplit, connection: Connection) -> Iterator[Part]:
         """The split, anonymized batch by batch; changes nothing, and gives the same again within the release."""
         keyring = worker_keyring(connection)
         secrets = pseudonym_secrets(keyring, release_salt(connection, self.release))
@@ -158,11 +157,11 @@ def record_splits(
     return subject_splits(connection, schema, names, policy.token_column, parallelism=parallelism)
 
 
-def release_salt(connection: Any, release: Release) -> str:
+def release_salt(connection: Connection, release: Release) -> str:
     """The salt of the release, which is thrown away with its staging tables."""
-    with connection.cursor() as cursor:
-        cursor.execute(f'SELECT salt FROM staging."{release.secret}"')
-        return str(cursor.fetch_arrow_table()["salt"][0].as_py())
+    query = sql.SQL("SELECT salt FROM {}").format(sql.Identifier(STAGING, release.secret))
+    [salt] = connection.execute(query).fetchall()
+    return str(salt[0])
 
 
 def record_of(policy: DatasetPolicy) -> pl.Expr:

@@ -26,7 +26,7 @@ from privacy_platform.policy.tables import WHOLE
 from privacy_platform.vault.keyring import Keyring, Purpose
 from privacy_platform.vault.sealing import data_keys, new_salts, seal
 from privacy_platform.vault.subjects import subject_keys, worker_keyring
-from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.connection import Role, adbc, connect
 from privacy_platform.warehouse.release import Release
 
 LINE_BITS = 40
@@ -57,7 +57,7 @@ class LandTask:
     def __call__(self, split: Split) -> Statistics:
         """Land one split; returns its counts."""
         with (
-            closing(adbc(Role.PIPELINE)) as output,
+            closing(connect(Role.PIPELINE, wait_for_disk=False)) as output,
             closing(adbc(Role.PIPELINE)) as vault,
             CopyOnce(output, self.release.staging, split.index) as copy,
         ):

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
+from psycopg import Connection
 from pyspark.sql import DataFrame, SparkSession
 
 from privacy_platform.anonymization.kanonymity.counting import combine, count, merge
@@ -33,7 +33,7 @@ from privacy_platform.engine.stage import (
     total,
 )
 from privacy_platform.policy.model import DatasetPolicy
-from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.connection import Role, connect
 
 _SPILL, _QUARANTINE, _COUNTS, _STATISTICS = "spill", "quarantine", "counts", "statistics"
 
@@ -98,7 +98,7 @@ class _Prepare:
     def __call__(self, split: ZoneSplit) -> Iterator[Piece]:
         counts: list[pl.DataFrame] = []
         statistics: Statistics = Counter()
-        with closing(adbc(Role.PIPELINE)) as connection, Spill() as spill:
+        with closing(connect(Role.PIPELINE, wait_for_disk=False)) as connection, Spill() as spill:
             for part in self.task.parts(split, connection):
                 statistics.update(part.statistics)
                 if part.published.height:
@@ -123,7 +123,7 @@ class _Copy:
     def __call__(self, split: int, pieces: Iterator[Piece]) -> Statistics:
         release, spills = self.task.release, []
         with (
-            closing(adbc(Role.PIPELINE)) as output,
+            closing(connect(Role.PIPELINE, wait_for_disk=False)) as output,
             CopyOnce(output, release.staging, split) as copy,
         ):
             statistics = copy.done
@@ -144,7 +144,7 @@ class _Copy:
             remove(path)
         return statistics
 
-    def _again(self, split: int, connection: Any) -> Iterator[pl.DataFrame]:
+    def _again(self, split: int, connection: Connection) -> Iterator[pl.DataFrame]:
         return (part.published for part in self.task.parts(self.splits[split], connection) if part.published.height)
 
 

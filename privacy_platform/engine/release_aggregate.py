@@ -1,6 +1,7 @@
 """Releasing an exact aggregate: anonymized rows in, groups of enough people out."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import polars as pl
 from pyspark.sql import SparkSession
@@ -28,7 +29,7 @@ from privacy_platform.warehouse.checks import (
     schema_check,
     staged_rows,
 )
-from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, indexing, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
 
@@ -145,13 +146,12 @@ def _stage(release: Release, frame: pl.DataFrame, policy: AggregatePolicy) -> St
         rows_without_dimension=int(frame.filter(~complete)[ROWS].sum()),
     )
     schema = release.staged_table.schema()
-    connection = adbc(Role.PIPELINE)
-    try:
-        with CopyOnce(connection, release.staging, 0) as copy:
-            copy.copy(release.staging, shown.select(pl.col(n).cast(t) for n, t in schema.items()))
-            copy.commit(statistics)
-    finally:
-        connection.close()
+    with (
+        closing(connect(Role.PIPELINE, wait_for_disk=False)) as connection,
+        CopyOnce(connection, release.staging, 0) as copy,
+    ):
+        copy.copy(release.staging, shown.select(pl.col(n).cast(t) for n, t in schema.items()))
+        copy.commit(statistics)
     return statistics
 
 

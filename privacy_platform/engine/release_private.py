@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -61,7 +62,7 @@ from privacy_platform.warehouse.checks import (
     schema_check,
     staged_rows,
 )
-from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import STAGING, Release, indexing, open_staging
 from privacy_platform.warehouse.tables import (
     count_rows,
@@ -286,17 +287,16 @@ def _stage(
         rows_without_dimension=int(answers.filter(~pl.col(COMPLETE))[ALL_ROWS].sum()),
     )
     schema = release.staged_table.schema()
-    connection = adbc(Role.PIPELINE)
-    try:
-        with CopyOnce(connection, release.staging, 0) as copy:
-            # In order of the keys: an order of Spark's could tell how groups came about.
-            copy.copy(
-                release.staging,
-                released.select(pl.col(n).cast(t) for n, t in schema.items()).sort(list(policy.dimensions)),
-            )
-            copy.commit(statistics)
-    finally:
-        connection.close()
+    with (
+        closing(connect(Role.PIPELINE, wait_for_disk=False)) as connection,
+        CopyOnce(connection, release.staging, 0) as copy,
+    ):
+        # In order of the keys: an order of Spark's could tell how groups came about.
+        copy.copy(
+            release.staging,
+            released.select(pl.col(n).cast(t) for n, t in schema.items()).sort(list(policy.dimensions)),
+        )
+        copy.commit(statistics)
     return statistics
 
 

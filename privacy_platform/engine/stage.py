@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
+from psycopg import Connection
+from psycopg.types.json import Jsonb
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -29,6 +31,8 @@ from privacy_platform import settings
 from privacy_platform.engine.session import is_local, spark_attempts
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.streaming.client import BOOTSTRAP_VARIABLE
+from privacy_platform.warehouse.copying import copy_frame
+from privacy_platform.warehouse.release import STAGING
 
 Statistics = Counter[str]
 SplitT = TypeVar("SplitT")
@@ -311,47 +315,39 @@ class CopyOnce:
     When an earlier attempt has committed, `done` holds its statistics and there is nothing to do.
     """
 
-    def __init__(self, connection: Any, stage: str, split: int) -> None:
+    def __init__(self, connection: Connection, stage: str, split: int) -> None:
         self._connection = connection
         self._stage = stage
         self._split = split
         self.done: Statistics | None = None
 
     def __enter__(self) -> "CopyOnce":
-        with self._connection.cursor() as cursor:
-            # Another attempt that is still at work is waited for as long as a statement may take: were this one to give
-            # up sooner, a speculative attempt at a long task would count as its failure.
-            cursor.execute("SET LOCAL lock_timeout = 0")
-            cursor.execute(
-                f"INSERT INTO staging.commits (stage, split) VALUES ('{self._stage}', {self._split}) "
-                "ON CONFLICT DO NOTHING RETURNING split"
-            )
-            if cursor.fetch_arrow_table().num_rows == 0:
-                cursor.execute(
-                    "SELECT statistics::text AS statistics FROM staging.commits "
-                    f"WHERE stage = '{self._stage}' AND split = {self._split}"
-                )
-                self.done = Counter(json.loads(cursor.fetch_arrow_table()["statistics"][0].as_py()))
+        # Another attempt that is still at work is waited for as long as a statement may take: were this one to give
+        # up sooner, a speculative attempt at a long task would count as its failure.
+        self._connection.execute("SET LOCAL lock_timeout = 0")
+        first = self._connection.execute(
+            "INSERT INTO staging.commits (stage, split) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            [self._stage, self._split],
+        )
+        if first.rowcount == 0:
+            row = self._connection.execute(
+                "SELECT statistics FROM staging.commits WHERE stage = %s AND split = %s", [self._stage, self._split]
+            ).fetchone()
+            self.done = Counter(row[0] if row else {})
         return self
 
     def copy(self, table: str, frame: pl.DataFrame) -> None:
         """COPY the frame to the end of `staging.<table>`; its types must be exactly the table's."""
         if frame.height:
-            with self._connection.cursor() as cursor:
-                cursor.adbc_ingest(table, frame.to_arrow(), mode="append", db_schema_name="staging")
+            copy_frame(self._connection, STAGING, table, frame)
 
     def commit(self, statistics: Statistics) -> None:
         """Make the split's rows and statistics permanent."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(
-                f"UPDATE staging.commits SET statistics = '{_literal(statistics)}' "
-                f"WHERE stage = '{self._stage}' AND split = {self._split}"
-            )
+        self._connection.execute(
+            "UPDATE staging.commits SET statistics = %s WHERE stage = %s AND split = %s",
+            [Jsonb(statistics), self._stage, self._split],
+        )
         self._connection.commit()
 
     def __exit__(self, *_: object) -> None:
         self._connection.rollback()
-
-
-def _literal(statistics: Statistics) -> str:
-    return json.dumps(statistics).replace("'", "''")

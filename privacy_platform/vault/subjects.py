@@ -106,20 +106,15 @@ def check_keyring(connection: Connection, keyring: Keyring) -> None:
         )
 
 
-def worker_keyring(connection: Any) -> Keyring:
+def worker_keyring(connection: Connection) -> Keyring:
     """The keyring of this worker, which may be another machine's than the driver's: checked as `check_keyring` does.
-
-    Args:
-        connection: an ADBC connection.
 
     Raises:
         KeyringError: it is another one than the warehouse was made with, or there is none.
     """
     keyring = load_keyring()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT digest FROM vault.keyring_check")
-        known = cursor.fetch_arrow_table()["digest"].to_pylist()
-    if not known or not hmac.compare_digest(known[0], _digest(keyring)):
+    row = connection.execute("SELECT digest FROM vault.keyring_check").fetchone()
+    if row is None or not hmac.compare_digest(bytes(row[0]), _digest(keyring)):
         raise KeyringError(
             f"The keyring of a worker on {platform.node()} is not the one this warehouse was made with: give all "
             "workers the keyring of the driver."

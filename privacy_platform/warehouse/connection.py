@@ -30,6 +30,7 @@ DATABASE = "privacy_platform"
 DAGSTER = "dagster"
 # Keepalives of TCP: seconds of silence before the first, seconds between them, how many unanswered end a session.
 _IDLE, _INTERVAL, _PROBES = 30, 10, 3
+_NO_WAIT = "-c synchronous_commit=off"
 
 
 class Role(StrEnum):
@@ -109,8 +110,12 @@ def connect(
     connect_timeout: float = 10.0,
     statement_timeout: float = 1800.0,
     lock_timeout: float = 30.0,
+    wait_for_disk: bool = True,
 ) -> psycopg.Connection:
     """A connection for `role`, its time zone UTC; all time-outs are in seconds.
+
+    Without `wait_for_disk`, what it commits is on disk no later than what is committed on any other connection
+    afterwards, such as the publication that all work of tasks is for.
 
     Raises:
         WarehouseConnectionError: no server answers or it refuses the login.
@@ -122,6 +127,7 @@ def connect(
         connect_timeout=connect_timeout,
         statement_timeout=statement_timeout,
         lock_timeout=lock_timeout,
+        wait_for_disk=wait_for_disk,
     )
 
 
@@ -133,9 +139,11 @@ def connect_to(
     connect_timeout: float = 10.0,
     statement_timeout: float = 1800.0,
     lock_timeout: float = 30.0,
+    wait_for_disk: bool = True,
 ) -> psycopg.Connection:
     """`connect` to a given URL."""
-    session = _session_url(url, application_name, connect_timeout, statement_timeout, lock_timeout)
+    more_options = "" if wait_for_disk else _NO_WAIT
+    session = _session_url(url, application_name, connect_timeout, statement_timeout, lock_timeout, more_options)
     try:
         return psycopg.connect(session, autocommit=autocommit)
     except psycopg.Error as error:
@@ -150,10 +158,9 @@ def adbc(
     statement_timeout: float = 1800.0,
     lock_timeout: float = 30.0,
 ) -> "dbapi.Connection":
-    """An ADBC connection for `role`, for COPY of Arrow data; time-outs in seconds.
+    """An ADBC connection for `role`, for queries whose rows come as Arrow data; time-outs in seconds.
 
-    What it commits is on disk no later than what is committed on any other connection afterwards, such as the
-    publication that all work of tasks is for: nothing waits for the disk here.
+    It never waits for the disk, see `connect`.
 
     Raises:
         WarehouseConnectionError: no server answers or it refuses the login.
@@ -162,9 +169,7 @@ def adbc(
     from adbc_driver_manager import Error as AdbcError
 
     url = database_url(role)
-    session = _session_url(
-        url, application_name, connect_timeout, statement_timeout, lock_timeout, "-c synchronous_commit=off"
-    )
+    session = _session_url(url, application_name, connect_timeout, statement_timeout, lock_timeout, _NO_WAIT)
     try:
         return _server(session).adbc_clone()
     except AdbcError as error:

@@ -26,7 +26,7 @@ from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.tables import WHOLE
 from privacy_platform.vault.keyring import keyring_path, load_keyring, new_keyring, save_keyring
 from privacy_platform.warehouse.checks import staged_rows
-from privacy_platform.warehouse.connection import Role, adbc
+from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, open_staging
 from privacy_platform_tests.integration.engine.support import (
     World,
@@ -123,13 +123,13 @@ def test_of_two_attempts_at_once_one_waits_and_copies_nothing(landed: World) -> 
     found: list[Statistics | None] = []
 
     def second() -> None:
-        with closing(adbc(Role.PIPELINE)) as other, CopyOnce(other, release.staging, 7) as copy:
+        with closing(connect(Role.PIPELINE)) as other, CopyOnce(other, release.staging, 7) as copy:
             found.append(copy.done)
 
     with releasing(published) as connection:
         release = Release(published, (WHOLE,))
         open_staging(connection, release)
-        with closing(adbc(Role.PIPELINE)) as own, CopyOnce(own, release.staging, 7) as copy:
+        with closing(connect(Role.PIPELINE)) as own, CopyOnce(own, release.staging, 7) as copy:
             assert copy.done is None
             copy.copy(release.quarantine, row)
             thread = threading.Thread(target=second)
@@ -164,7 +164,7 @@ def test_a_failing_attempt_is_tried_again_and_leaves_nothing_behind(world: World
         def task(split: int) -> Statistics:
             mark = tmp_path / f"{split}"
             row = {"dataset": "d", "stage": "s", "source": "f", "position": str(split), "error": "e", "run_id": "r"}
-            with closing(adbc(Role.PIPELINE)) as own, CopyOnce(own, stage, split) as copy:
+            with closing(connect(Role.PIPELINE)) as own, CopyOnce(own, stage, split) as copy:
                 if copy.done is not None:
                     return copy.done
                 copy.copy(target, pl.DataFrame([row]))

@@ -51,14 +51,14 @@ def vault() -> Iterator[Any]:
         yield connection
 
 
-def test_a_worker_with_another_keyring_is_refused(vault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_another_keyring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     keyring = ensure_keyring()
     with connect(Role.PIPELINE) as connection:
         check_keyring(connection, keyring)
-    assert worker_keyring(vault) == keyring
-    monkeypatch.setenv(KEYRING_VARIABLE, new_keyring().model_dump_json())
-    with pytest.raises(KeyringError, match=r"keyring of a worker on .* give all workers the keyring of the driver"):
-        worker_keyring(vault)
+        assert worker_keyring(connection) == keyring
+        monkeypatch.setenv(KEYRING_VARIABLE, new_keyring().model_dump_json())
+        with pytest.raises(KeyringError, match=r"keyring of a worker on .* give all workers the keyring of the driver"):
+            worker_keyring(connection)
 
 
 def test_a_subject_keeps_its_key(vault: Any) -> None:

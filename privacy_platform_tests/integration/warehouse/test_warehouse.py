@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-import pyarrow as pa
 import pytest
 import sqlalchemy
 from psycopg import errors
@@ -175,14 +174,13 @@ def test_sessions_are_bounded_and_in_utc() -> None:
     assert row == ("privacy_platform_pipeline", "privacy_pipeline", "UTC", "3s", "12s", "probe")
 
 
-def test_adbc_copies_into_a_staging_table() -> None:
+def test_only_publications_wait_for_the_disk() -> None:
+    for options, expected in (({}, "on"), ({"wait_for_disk": False}, "off")):
+        with connect(**options) as connection:
+            assert connection.execute("SHOW synchronous_commit").fetchone() == (expected,)
     with adbc() as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE staging.copied (x int)")
-        batch = pa.table({"x": pa.array([1, 2, 3], pa.int32())})
-        assert cursor.adbc_ingest("copied", batch, mode="append", db_schema_name="staging") == 3
-        cursor.execute("SELECT sum(x)::int, current_user::text FROM staging.copied")
-        assert cursor.fetchone() == (6, "privacy_pipeline")
-        connection.rollback()
+        cursor.execute("SELECT current_setting('synchronous_commit'), current_user::text")
+        assert cursor.fetchone() == ("off", "privacy_pipeline")
 
 
 def test_dagster_has_a_database_of_its_own() -> None:
