@@ -6,6 +6,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # More words for pytest, for example: make test PYTEST_ARGS="-k vault -x"
 PYTEST_ARGS ?=
+# Processes that share the tests, each with services of its own: half of the time is spent waiting for what was killed to come
+# back. 0 runs all in one process, as pytest by itself does.
+TEST_PROCESSES ?= 2
 # One benchmark instead of all, for example: make bench NAME=generate BENCH_ARGS="--runs 3"
 NAME ?=
 BENCH_ARGS ?=
@@ -22,7 +25,7 @@ demo: setup ## Generate data, anonymize it and show the zones, all on this machi
 	@$(BIN)/privacy-platform demo
 
 test: setup ## Run all tests: unit, integration (PostgreSQL, Spark), end to end
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-unit: setup ## Run the tests that need no service
 	@$(BIN)/python -m pytest privacy_platform_tests/unit $(PYTEST_ARGS)

@@ -7,7 +7,7 @@ import polars as pl
 from pyspark.sql import SparkSession
 
 from privacy_platform.engine.aggregate import ROWS, counted_figures, people_of
-from privacy_platform.engine.exact import exact_groups
+from privacy_platform.engine.exact import exact_groups, necessary
 from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
 from privacy_platform.engine.shares import require_upstream
@@ -67,9 +67,11 @@ def release_aggregate(
         pinned = pin(connection, read_of)
         enter_snapshot(connection, seen)
         read = {source: count_rows(connection, source.zone, source.name) for source in sources}
+        lacking = necessary(policy, sources[0])
+        unread = count_rows(connection, sources[0].zone, sources[0].name, lacking=lacking) if lacking else 0
         groups = exact_groups(spark(), connection, policy, policies, read_of, seen=seen)
         connection.commit()
-        statistics = Statistics(read=read[sources[0]])
+        statistics = Statistics(read=read[sources[0]], rows_without_dimension=unread)
         statistics.update(_stage(release, groups, policy))
         with indexing(release, (WHOLE,)):
             published = staged_rows(connection, release)

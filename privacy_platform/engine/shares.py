@@ -20,6 +20,7 @@ from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.sources.zone import (
     SHARE,
+    Columns,
     ZoneSplit,
     read_columns,
     read_query,
@@ -57,7 +58,16 @@ def require_upstream(connection: Connection, table: Table, sources: Sequence[Tab
 class Shares:
     """The shares of the people whose rows an aggregate is made from."""
 
-    def __init__(self, connection: Connection, policy: AggregatePolicy, read: Read, *, seen: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        policy: AggregatePolicy,
+        read: Read,
+        *,
+        seen: str,
+        hashed: frozenset[str] = frozenset(),
+        present: Sequence[str] = (),
+    ) -> None:
         """Plan the shares.
 
         Args:
@@ -65,12 +75,16 @@ class Shares:
             policy: the aggregate.
             read: what it is made from.
             seen: the snapshot to read: what streams in meanwhile must be in all that is read, or in nothing of it.
+            hashed: columns, texts, of which a hash is enough, see `Columns`.
+            present: columns of the source without which a row is not read.
         """
         (source, chosen), *others = read.items()
         names = [partition_name(source, partition) for partition in chosen]
-        self.splits = share_splits(connection, source.zone, names, policy.unit, parallelism=parallelism())
+        self.splits = share_splits(
+            connection, source.zone, names, policy.unit, parallelism=parallelism(), narrow=policy.unit in hashed
+        )
         self.pieces = relation_splits(connection, source.zone, names, parallelism=parallelism())
-        self.rows = ShareRows(policy, source, others[0][0] if policy.join else None, seen)
+        self.rows = ShareRows(policy, source, others[0][0] if policy.join else None, seen, hashed, tuple(present))
 
     def computed(self, spark: SparkSession, compute: Compute) -> list[pl.DataFrame]:
         """What `compute`, a function that can be pickled, makes of each share; of no rows where there is no share."""
@@ -112,6 +126,8 @@ class ShareRows:
     source: Table
     joined: Table | None
     seen: str
+    hashed: frozenset[str] = frozenset()
+    present: tuple[str, ...] = ()
 
     def read(self, split: ZoneSplit) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The source's rows and the joined table's."""
@@ -138,11 +154,21 @@ class ShareRows:
 
     def empty(self, table: Table) -> pl.DataFrame:
         """No rows of the columns of a table that are needed."""
-        return pl.DataFrame(schema={name: table.column(name).type.polars for name in used_columns(self.policy, table)})
+        columns = self.columns(table)
+        return pl.DataFrame(
+            schema={
+                name: pl.Int64() if name in columns.hashed else table.column(name).type.polars for name in columns.names
+            }
+        )
+
+    def columns(self, table: Table) -> Columns:
+        """What is read of a table."""
+        names = tuple(used_columns(self.policy, table))
+        return Columns(names, self.hashed, self.present if table == self.source else ())
 
     def _read(self, table: Table, split: ZoneSplit) -> Iterator[pl.DataFrame]:
         empty = self.empty(table)
-        for batch in read_columns(split, empty.columns, seen=self.seen):
+        for batch in read_columns(split, self.columns(table), seen=self.seen):
             yield pl.DataFrame(pl.from_arrow(batch)).cast(empty.schema)
 
 
@@ -155,7 +181,7 @@ class _Deal:
 
     def __call__(self, piece: ZoneSplit) -> pl.DataFrame:
         empty = self.rows.empty(self.rows.source)
-        query = piece.dealt(empty.columns, self.rows.policy.unit, self.shares)
+        query = piece.dealt(self.rows.columns(self.rows.source), self.rows.policy.unit, self.shares)
         files: dict[int, Spill] = {}
         with ExitStack() as open_files:
             for batch in read_query(query, seen=self.rows.seen):

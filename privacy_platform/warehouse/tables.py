@@ -258,9 +258,12 @@ def partitions(connection: Connection, table: Table) -> list[Partition]:
     return sorted(Partition.parse(name.removeprefix(f"{table.name}_")) for (name,) in rows)
 
 
-def count_rows(connection: Connection, schema: str, name: str) -> int:
-    """The exact number of rows; 0 when there is no such table."""
+def count_rows(connection: Connection, schema: str, name: str, *, lacking: Sequence[str] = ()) -> int:
+    """The exact number of rows, or of those that lack one of some columns; 0 when there is no such table."""
     if connection.execute("SELECT to_regclass(%s)", [f'"{schema}"."{name}"']).fetchone() == (None,):
         return 0
-    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))).fetchone()
+    missing = [sql.SQL("{} IS NULL").format(sql.Identifier(column)) for column in lacking]
+    where = sql.SQL(" OR ").join(missing) if missing else sql.SQL("true")
+    query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(schema, name), where)
+    row = connection.execute(query).fetchone()
     return int(row[0]) if row else 0

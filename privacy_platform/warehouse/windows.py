@@ -15,6 +15,7 @@ from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.release import STAGING, Release
 
 PEOPLE, ROWS = "_people", "_rows"
+Between = tuple[datetime | None, datetime | None]
 _EPOCH = sql.SQL("timestamptz '1970-01-01 00:00:00+00'")
 
 
@@ -27,6 +28,7 @@ def stage_windows(
     complete_until: datetime,
     added: Release | None = None,
     touched: Sequence[datetime] = (),
+    between: Between = (None, None),
 ) -> tuple[int, int]:
     """Fill the staging table of a windowed aggregate with its groups of enough people.
 
@@ -39,12 +41,13 @@ def stage_windows(
         added: staged rows about to be added to `source`: then only the windows they touch are counted, with what
             stands in them.
         touched: those windows.
+        between: where the windows to count begin, from the first to before the second, if not all are wanted.
 
     Returns:
         Rows counted, and those of them in groups too small to be shown.
     """
     if added is None:
-        rows: sql.Composable = sql.SQL("SELECT * FROM {}").format(sql.Identifier(source.zone, source.name))
+        rows: sql.Composable = _rows_between(policy, source, between)
     else:
         rows = _rows_of(connection, policy, source, added)
     values = {"touched": list(touched), "complete": complete_until}
@@ -68,6 +71,24 @@ def stage_windows(
     connection.commit()
     counted, small = map(int, row) if row else (0, 0)
     return counted, small
+
+
+def window_cuts(connection: Connection, policy: AggregatePolicy, source: Table, parts: int) -> list[datetime]:
+    """Windows that cut the time of the source's rows into so many parts of equal length, or fewer."""
+    window = _window(policy)
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT DISTINCT {} FROM (SELECT low + (high - low) * part / %(parts)s AS {time} FROM "
+            "(SELECT min({time}) AS low, max({time}) AS high FROM {source}) AS times, "
+            "generate_series(1, %(parts)s - 1) AS part) AS r WHERE {time} IS NOT NULL ORDER BY 1"
+        ).format(
+            _start(window),
+            time=sql.Identifier(window.column),
+            source=sql.Identifier(source.zone, source.name),
+        ),
+        {"parts": parts},
+    ).fetchall()
+    return [cut for (cut,) in rows]
 
 
 def touched_windows(connection: Connection, policy: AggregatePolicy, added: Release) -> list[datetime]:
@@ -135,6 +156,17 @@ def _window(policy: AggregatePolicy) -> WindowPolicy:
 def _start(window: WindowPolicy) -> sql.Composed:
     return sql.SQL("date_bin({}, r.{}, {})").format(
         sql.Literal(timedelta(minutes=window.minutes)), sql.Identifier(window.column), _EPOCH
+    )
+
+
+def _rows_between(policy: AggregatePolicy, source: Table, between: Between) -> sql.Composable:
+    """All rows of the windows in a stretch of time."""
+    column = sql.Identifier(_window(policy).column)
+    low, high = between
+    bounds = [sql.SQL("{} >= {}").format(column, low)] if low else []
+    bounds += [sql.SQL("{} < {}").format(column, high)] if high else []
+    return sql.SQL("SELECT * FROM {} WHERE {}").format(
+        sql.Identifier(source.zone, source.name), sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("true")
     )
 
 

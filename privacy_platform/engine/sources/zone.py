@@ -53,6 +53,34 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """What is read of each row of a relation.
+
+    Attributes:
+        names: the columns.
+        hashed: those of them, texts, of which only a number of 64 bits comes: enough to tell whether two are equal.
+        present: columns without which a row is not read.
+    """
+
+    names: tuple[str, ...]
+    hashed: frozenset[str] = frozenset()
+    present: tuple[str, ...] = ()
+
+    @property
+    def listed(self) -> str:
+        """The list of a SELECT from `r`."""
+        return ", ".join(
+            f'hashtextextended(r."{name}", 0) AS "{name}"' if name in self.hashed else f'r."{name}"'
+            for name in self.names
+        )
+
+    @property
+    def where(self) -> str:
+        """The condition on a row of `r`."""
+        return " AND ".join(f'r."{name}" IS NOT NULL' for name in self.present) or "true"
+
+
+@dataclass(frozen=True, slots=True)
 class ZoneSplit:
     """The rows of some blocks; of the data subjects of one share only, if `token` names the column they are told by."""
 
@@ -62,21 +90,22 @@ class ZoneSplit:
     share: int = 0
     shares: int = 1
 
-    def rows(self, columns: Sequence[str]) -> str:
+    def rows(self, columns: "Sequence[str] | Columns") -> str:
         """The query of the given columns."""
-        names = ", ".join(f'r."{name}"' for name in columns)
+        wanted = columns if isinstance(columns, Columns) else Columns(tuple(columns))
         condition = self.of_share(f'r."{self.token}"')
         return " UNION ALL ".join(
-            f'SELECT {names} FROM "{piece.schema}"."{piece.relation}" r WHERE {piece.where} AND {condition}'
+            f'SELECT {wanted.listed} FROM "{piece.schema}"."{piece.relation}" r '
+            f"WHERE {piece.where} AND {condition} AND {wanted.where}"
             for piece in self.blocks
         )
 
-    def dealt(self, columns: Sequence[str], token: str, shares: int) -> str:
+    def dealt(self, columns: "Columns", token: str, shares: int) -> str:
         """The query of the given columns of everybody, and in `SHARE` which of so many shares each row is of."""
-        names = ", ".join(f'r."{name}"' for name in columns)
         share = _share_of(f'r."{token}"', shares) + f' AS "{SHARE}"'
         return " UNION ALL ".join(
-            f'SELECT {names}, {share} FROM "{piece.schema}"."{piece.relation}" r WHERE {piece.where}'
+            f'SELECT {columns.listed}, {share} FROM "{piece.schema}"."{piece.relation}" r '
+            f"WHERE {piece.where} AND {columns.where}"
             for piece in self.blocks
         )
 
@@ -143,15 +172,16 @@ def subject_splits(
 
 
 def share_splits(
-    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int
+    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int, narrow: bool = False
 ) -> list[ZoneSplit]:
     """Splits of the given relations by data subject, none divided: all rows of a subject are in one split.
 
-    For tasks that keep a few columns of all their rows in memory. Arguments as in `subject_splits`.
+    For tasks that keep a few columns of all their rows in memory, `narrow` ones if half as much. Other arguments as in
+    `subject_splits`.
     """
     relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    shares = _pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SHARE_BYTES)))
+    shares = _pieces(blocks, max(parallelism, -(-blocks * _BLOCK // (_SHARE_BYTES * (2 if narrow else 1)))))
     shares = -(-shares // parallelism) * parallelism if shares > parallelism else shares
     return [
         ZoneSplit(index, ranges, token, index, shares)
@@ -235,6 +265,6 @@ def read_frames(query: str) -> Iterator[pl.DataFrame]:
         yield frame
 
 
-def read_columns(split: ZoneSplit, columns: Sequence[str], *, seen: str | None = None) -> Iterator[pa.RecordBatch]:
+def read_columns(split: ZoneSplit, columns: Columns, *, seen: str | None = None) -> Iterator[pa.RecordBatch]:
     """The given columns of a split; `seen` as in `read_query`."""
     return read_query(split.rows(columns), seen=seen)

@@ -10,6 +10,7 @@ import pytest
 
 from privacy_platform.engine import shares
 from privacy_platform.engine.aggregate import people_of
+from privacy_platform.engine.exact import compared, necessary
 from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.shares import Shares
@@ -220,6 +221,56 @@ def test_a_required_dimension_leaves_its_nulls_out_and_a_flag_is_shown_as_text(r
     assert set(found["active"]) == {"true", "false"}
     visits = frame("anonymized.anonymized_agg_visits")
     assert found["visits"].sum() == visits["page"].is_not_null().sum()
+
+
+@pytest.mark.parametrize(("processors", "files"), [(2, False), (3, True)])
+def test_rows_without_a_required_dimension_are_counted_and_not_read(
+    ready: World, processors: int, files: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a row's figure depends on the others of its session."""
+    if files:
+        monkeypatch.setattr(shares, "_READ_AGAIN", 0)
+    monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
+    monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
+    dimensions = {"page": {"column": "page", "required": True, "comment": "c"}}
+    measures = {
+        "visits": {"kind": "count", "comment": "c"},
+        "people": {"kind": "count_distinct", "column": "token", "comment": "c"},
+        "upper": {"kind": "quantile", "column": "price", "q": 0.75, "comment": "c"},
+    }
+    changes: dict[str, Any] = {"dimensions": dimensions, "measures": measures, "join": None}
+    pages = policy(f"visits_pages_{processors}", derive={}, **changes)
+    assert necessary(pages, anonymized_table(CALLS)) == ("page",)
+    report = ready.aggregate(pages, CALLS)
+    visits = frame("anonymized.anonymized_agg_visits")
+    price = pl.col("price")
+    expected = visits.drop_nulls("page").group_by("page").agg(
+        pl.len(), pl.col("token").n_unique(), price.quantile(0.75, "linear")
+    )  # fmt: skip
+    assert sorted(frame(f"analytics.{pages.aggregate}").rows()) == sorted(expected.rows())
+    nulls = visits["page"].null_count()
+    assert nulls
+    assert figures(report, "read", "rows_shown", "rows_without_dimension") == {
+        "read": visits.height,
+        "rows_shown": visits.height - nulls,
+        "rows_without_dimension": nulls,
+    }
+    assert all(check.passed for check in report.checks)
+    assert necessary(policy("visits_sessions", **changes), anonymized_table(CALLS)) == ()
+
+
+def test_only_what_is_compared_comes_as_a_hash() -> None:
+    tables = [anonymized_table(CALLS), anonymized_table(MEMBERS)]
+    assert compared(policy("visits_hashed"), tables) == {"token", "session_hash"}
+    shown = {"session": {"column": "session_hash", "comment": "c"}}
+    assert compared(policy("visits_by_session", dimensions=shown), tables) == {"token"}
+    chosen = {"visits": {"kind": "count", "where": {"session_hash": "x"}, "comment": "c"}}
+    assert compared(policy("visits_of_session", measures=chosen), tables) == {"token"}
+    pages = {"table": "anonymized_agg_people", "by": "page", "columns": ["region"]}
+    assert compared(policy("visits_joined", join=pages), tables) == {"token", "session_hash"}
+    numbers = {"length": {"span": "at", "by": "items"}}
+    once = {"visits": {"kind": "mean", "column": "price", "once_per": "items", "comment": "c"}}
+    assert compared(policy("visits_numbered", derive=numbers, measures=once), tables) == {"token"}
 
 
 def test_months_begin_on_their_first_day(ready: World) -> None:

@@ -12,6 +12,7 @@ from kafka import TopicPartition
 from psycopg import Connection
 
 from privacy_platform.engine import release_stream, standing_keys
+from privacy_platform.engine import release_windows as release_windows_module
 from privacy_platform.engine.ahead import Ahead
 from privacy_platform.engine.gate import GateError, Run, WarehouseError
 from privacy_platform.engine.release_anonymized import UpstreamMissingError, anonymized_checks
@@ -476,6 +477,22 @@ def test_windows_show_enough_people_and_become_final(stream: Stream) -> None:
     stream.send(at(old, 31))
     stream.batch()
     assert [row["is_final"] for row in stream.counted()] == [True, False, False]
+
+
+@pytest.mark.parametrize("processors", ["1", "3"])
+def test_all_windows_are_counted_stretch_by_stretch(
+    stream: Stream, processors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0) - 80 * MINUTE
+    stream.send(*(at(now + number % 39 * MINUTE, number) for number in range(10, 210)))
+    stream.batch()
+    expected = stream.counted()
+    assert len(expected) == 39
+    monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", processors)
+    for rows in (1, 30, 1_000_000):
+        monkeypatch.setattr(release_windows_module, "_ROWS_COUNTED", rows)
+        release_windows(stream.windows, stream.policies, stream.world.run())
+        assert stream.counted() == expected
 
 
 def test_a_quiet_topic_closes_its_windows(stream: Stream) -> None:
