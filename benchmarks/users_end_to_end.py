@@ -168,7 +168,7 @@ class Bench:
         finished = tables.fetch(source)
         for _ in range(runs):
             tables.create(anonymized_table(self.users), _FLOOR)
-            seconds.time("floor: bare COPY", lambda: tables.copy(_FLOOR, finished))
+            seconds.time("floor: bare COPY", lambda: tables.copy_bare(_FLOOR, finished.to_batches()))
         tables.create(anonymized_table(self.users), _FLOOR)
 
     def _complete(self, who: str, rows: int) -> None:

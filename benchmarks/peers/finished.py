@@ -26,8 +26,7 @@ class Finished:
         """The floor: COPY all rows into `staging.<target>` by one connection, from mapped memory; returns them."""
         with pa.memory_map(str(self.arrow)) as source:
             file = pa.ipc.open_file(source)
-            batches = (file.get_batch(index) for index in range(file.num_record_batches))
-            tables.copy(target, pa.RecordBatchReader.from_batches(file.schema, batches))
+            tables.copy_bare(target, (file.get_batch(index) for index in range(file.num_record_batches)))
         return self.rows
 
 
