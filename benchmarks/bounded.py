@@ -43,7 +43,7 @@ from privacy_platform.policy.tables import WHOLE, Partition
 from privacy_platform.synthetic import generate
 from privacy_platform.warehouse import embedded
 
-PACKAGES = ("pyspark", "polars", "pyarrow", "adbc-driver-postgresql")
+PACKAGES = ("pyspark", "polars", "pyarrow", "adbc-driver-postgresql", "pgpq", "psycopg")
 _SUBJECTS = 50_000
 _NOTE = "A note of some length that says the same in every record, since it is not what is looked at here. " * 19
 

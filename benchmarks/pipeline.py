@@ -35,7 +35,18 @@ from benchmarks.measuring.running import measured, session
 from benchmarks.measuring.stages import Landing, aggregate_stages, balances, land, row_stages, table_sizes
 from benchmarks.users_end_to_end import private_home
 
-PACKAGES = ("pyspark", "polars", "polars-hash", "duckdb", "adbc-driver-postgresql", "pyarrow", "opendp", "cryptography")
+PACKAGES = (
+    "pyspark",
+    "polars",
+    "polars-hash",
+    "duckdb",
+    "adbc-driver-postgresql",
+    "pgpq",
+    "psycopg",
+    "pyarrow",
+    "opendp",
+    "cryptography",
+)
 
 
 def main() -> None:

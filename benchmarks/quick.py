@@ -34,7 +34,7 @@ from benchmarks.users_end_to_end import Bench, Seconds, paired, private_home
 from privacy_platform.policy.load import load_policies
 
 COMMITTED = Path(__file__).with_name("quick.json")
-PACKAGES = ("pyspark", "polars", "duckdb", "adbc-driver-postgresql", "pyarrow")
+PACKAGES = ("pyspark", "polars", "duckdb", "adbc-driver-postgresql", "pgpq", "psycopg", "pyarrow")
 STAGE = "stage / DuckDB, users"
 _NOTEWORTHY = 0.15
 """Pairs of the same code differ by so much."""

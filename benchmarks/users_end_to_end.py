@@ -52,7 +52,17 @@ from privacy_platform.warehouse import embedded
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.migrations import ensure_warehouse
 
-PACKAGES = ("pyspark", "polars", "polars-hash", "duckdb", "adbc-driver-postgresql", "pyarrow", "cryptography")
+PACKAGES = (
+    "pyspark",
+    "polars",
+    "polars-hash",
+    "duckdb",
+    "adbc-driver-postgresql",
+    "pgpq",
+    "psycopg",
+    "pyarrow",
+    "cryptography",
+)
 _DUCKDB, _FLOOR, _UDF = "bench_duckdb", "bench_floor", "bench_udf"
 _WARM_UP_ROWS = 20_000
 # The ways of the usual design: pickled rows are how the values of row UDFs travelled before Arrow.

@@ -1,7 +1,7 @@
 """The tiers of the suite, kept apart by code, and the services they share: PostgreSQL, Kafka and Spark.
 
 `unit/` needs nothing running, and a test there that asks for a service does not even get collected. `integration/` and
-`end_to_end/` share `warehouse_home`, `warehouse`, `kafka` and `spark`, one of each a run. In CI (variable `CI`) a
+`end_to_end/` share `warehouse_home`, `warehouse`, `kafka` and `spark`, one of each a process. In CI (variable `CI`) a
 skipped test is a failed one.
 """
 

@@ -6,12 +6,12 @@ No index, no key, no partition: the least work PostgreSQL can have with them.
 from collections.abc import Iterable
 from typing import Any
 
-import polars as pl
+import pyarrow as pa
 from psycopg import sql
 
 from privacy_platform.policy.tables import Table
 from privacy_platform.warehouse.connection import Role, adbc, connect
-from privacy_platform.warehouse.copying import copy_frame
+from privacy_platform.warehouse.copying import copy_arrow
 from privacy_platform.warehouse.release import STAGING
 from privacy_platform.warehouse.tables import columns_sql
 
@@ -43,9 +43,9 @@ def copy(name: str, data: Any) -> None:
 
 def copy_bare(name: str, batches: Iterable[Any]) -> None:
     """COPY Arrow batches into `staging.<name>` by one connection in the fastest way known: the floor."""
-    with connect(Role.PIPELINE) as connection:
+    with connect(Role.PIPELINE, wait_for_disk=False) as connection:
         for batch in batches:
-            copy_frame(connection, STAGING, name, pl.DataFrame(pl.from_arrow(batch)))
+            copy_arrow(connection, STAGING, name, pa.Table.from_batches([batch]))
 
 
 def fetch(name: str) -> Any:

@@ -1,7 +1,6 @@
 """Work on a column's distinct values instead of all of them, where that is less work: first names, cities."""
 
 from collections.abc import Callable
-from math import expm1
 
 import polars as pl
 
@@ -41,10 +40,11 @@ def for_each_distinct(column: pl.Expr, kernel: Callable[[pl.Series], pl.Series])
 def _may_repeat(texts: pl.Series) -> bool:
     """False where the first texts are so varied that to look for all distinct ones would hardly pay.
 
-    Were each text there just as often as pays, and all well mixed, the first n would be of d (1 - exp(-n / d))
-    different ones, if all are of d.
+    Were each of d texts there just as often as pays, r times, and all N well mixed, the first n would be of
+    d (1 - (1 - n / N)^r) different ones.
     """
     if len(texts) <= _SAMPLE:
         return True
     distinct = len(texts) / _REPEATS_THAT_PAY
-    return texts.head(_SAMPLE).n_unique() <= _MARGIN * distinct * -expm1(-_SAMPLE / distinct)
+    expected = distinct * (1 - (1 - _SAMPLE / len(texts)) ** _REPEATS_THAT_PAY)
+    return texts.head(_SAMPLE).n_unique() <= _MARGIN * expected

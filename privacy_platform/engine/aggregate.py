@@ -90,7 +90,7 @@ def merged_groups(policy: AggregatePolicy, shares: Sequence[pl.DataFrame]) -> pl
     """One row a group: the dimensions, the measures but quantiles, and hidden counts.
 
     `_people` counts the group's people, `_people_<figure>` those whose rows a figure is made of, `_rows` the rows.
-    Groups with a null required dimension are there too, to be counted.
+    Groups with a null required dimension are there too, to be counted, of the rows that were read.
 
     Args:
         policy: what was computed.

@@ -18,7 +18,7 @@ from privacy_platform.anonymization.leaks import OutputRule, find_leaks
 from privacy_platform.anonymization.techniques import Scrub, Secrets
 from privacy_platform.engine.land import pseudonym_secrets
 from privacy_platform.engine.opening import KEY, SALT, VERSION, alive, unsealed, with_keys
-from privacy_platform.engine.sources.zone import ZoneSplit, read_frames, relation_splits, subject_splits
+from privacy_platform.engine.sources.zone import Columns, ZoneSplit, read_frames, relation_splits, subject_splits
 from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.engine.subjects import KNOWN, SHOWN, subjects
 from privacy_platform.policy.anonymity import searched
@@ -78,7 +78,7 @@ class AnonymizeTask:
     def _keyed(self, split: ZoneSplit, keyring: Keyring) -> Iterator[tuple[int, pl.DataFrame]]:
         """Batches of the split: how many records were read, and those whose subject has a key, with it."""
         token = self.policy.token_column
-        columns = [token, *self.policy.clear_fields(), SEALED]
+        columns = Columns((token, *self.policy.clear_fields(), SEALED))
         if is_own_subject(self.policy):
             # Every row of the vault has a salt. That the planner expects a third of them makes it hash the vault, whose
             # rows are narrow, instead of the sealed records, where both have about as many rows.
@@ -160,8 +160,8 @@ def record_splits(
 def release_salt(connection: Connection, release: Release) -> str:
     """The salt of the release, which is thrown away with its staging tables."""
     query = sql.SQL("SELECT salt FROM {}").format(sql.Identifier(STAGING, release.secret))
-    [salt] = connection.execute(query).fetchall()
-    return str(salt[0])
+    [(salt,)] = connection.execute(query).fetchall()
+    return str(salt)
 
 
 def record_of(policy: DatasetPolicy) -> pl.Expr:

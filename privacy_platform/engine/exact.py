@@ -70,19 +70,22 @@ def exact_groups(
 def necessary(policy: AggregatePolicy, source: Table) -> tuple[str, ...]:
     """The columns of the source without which a row is in no group, and so need not be read.
 
-    None where a figure of a row depends on others, as the length of a session does.
+    There are none where a figure of a row depends on others, as the length of a session does.
     """
     if policy.derive:
         return ()
     required = dict.fromkeys(dimension.column for dimension in policy.dimensions.values() if dimension.required)
-    return tuple(column.name for column in source.columns if column.name in required and column.nullable)
+    always = {*source.primary_key, *(column.name for column in source.columns if not column.nullable)}
+    return tuple(name for name in (column.name for column in source.columns) if name in required.keys() - always)
 
 
 def compared(policy: AggregatePolicy, sources: Sequence[Table]) -> frozenset[str]:
     """The columns of texts that are compared with each other and nothing else: people, sessions.
 
-    For that a hash is enough, and moved and grouped in half the time. Two of a million people would be taken for one
-    with a probability of 3 in 10**8: their tokens, under a key, cannot be chosen to.
+    For that a hash is enough, and moved and grouped in half the time. That two of a million people have the same one
+    has a probability of 3 in 10**8: then they are taken for one or, where their rows are joined, the rows do not
+    reconcile and nothing is published. Hashes are others each time: it is not so again, and nobody can choose texts
+    for it.
     """
     equal = {policy.unit, *(span.by for span in policy.derive.values())}
     equal |= {measure.once_per for measure in policy.measures.values() if measure.once_per}

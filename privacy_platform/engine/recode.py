@@ -98,7 +98,7 @@ class _Prepare:
     def __call__(self, split: ZoneSplit) -> Iterator[Piece]:
         counts: list[pl.DataFrame] = []
         statistics: Statistics = Counter()
-        with closing(connect(Role.PIPELINE, wait_for_disk=False)) as connection, Spill() as spill:
+        with closing(connect(Role.PIPELINE)) as connection, Spill() as spill:
             for part in self.task.parts(split, connection):
                 statistics.update(part.statistics)
                 if part.published.height:

@@ -115,7 +115,7 @@ def release_aggregate(
 
 
 def _reconciled(statistics: Statistics, published: int) -> CheckOutcome:
-    """Every row read is in a group, shown or not; every group that is large enough is staged."""
+    """Every row is in a group, shown or not, or lacks a dimension; every group that is large enough is staged."""
     outcomes = [
         reconciliation_check(
             {"groups": statistics["groups"], "published": published, "too small": statistics["small_groups"]},

@@ -7,7 +7,16 @@ from itertools import pairwise
 
 from psycopg import Connection
 
-from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
+from privacy_platform.engine.gate import (
+    Publication,
+    ReleaseReport,
+    Run,
+    WarehouseError,
+    column_lineage,
+    conclude,
+    pin,
+    releasing,
+)
 from privacy_platform.engine.release_anonymized import require_upstream
 from privacy_platform.engine.session import parallelism
 from privacy_platform.engine.stage import Statistics
@@ -22,7 +31,7 @@ from privacy_platform.warehouse.checks import (
     reconciliation_check,
     schema_check,
 )
-from privacy_platform.warehouse.connection import Role, connect
+from privacy_platform.warehouse.connection import Role, WarehouseConnectionError, connect
 from privacy_platform.warehouse.offsets import complete_until, offsets
 from privacy_platform.warehouse.release import STAGING, Release, exclusive, indexing, open_staging
 from privacy_platform.warehouse.tables import count_rows, partitions
@@ -74,8 +83,9 @@ def _stage_all(
 ) -> tuple[int, int]:
     """Stage all windows, stretch by stretch of time, as many at once as there are processors; as `stage_windows`.
 
-    What inserts uses one processor in PostgreSQL. A stretch is so short that its groups are counted in memory, unless
-    to find its rows would take a look at all of them. The caller sees to it that the source stays as it is.
+    What inserts uses one processor in PostgreSQL. Where the rows of a stretch can be found by their time, and are
+    spread evenly, a stretch is so short that its groups are counted in memory. The caller sees to it that the source
+    stays as it is.
     """
     at_once = min(parallelism(), _AT_ONCE)
     by_time = policy.window is not None and source.partition_column == policy.window.column
@@ -83,13 +93,20 @@ def _stage_all(
     connection.commit()
 
     def stage(between: Between) -> tuple[int, int]:
-        with closing(connect(Role.PIPELINE, wait_for_disk=False)) as own:
+        with closing(_connected()) as own:
             own.execute("SET work_mem = '128MB'")
             return stage_windows(own, release, policy, source, complete_until=until, between=between)
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(at_once, thread_name_prefix="windows") as pool:
         counts = list(pool.map(stage, pairwise([None, *cuts, None])))
     return sum(counted for counted, _ in counts), sum(small for _, small in counts)
+
+
+def _connected() -> Connection:
+    try:
+        return connect(Role.PIPELINE, wait_for_disk=False)
+    except WarehouseConnectionError as error:  # it answered when the release began: worth another try
+        raise WarehouseError(str(error)) from None
 
 
 def windows_release(table: Table) -> Release:

@@ -6,6 +6,7 @@ there (see `engine.spill`) is made up for by reading its blocks again. Rows neve
 leaves the tasks: what does is groups, which are few.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -75,16 +76,15 @@ class Shares:
             policy: the aggregate.
             read: what it is made from.
             seen: the snapshot to read: what streams in meanwhile must be in all that is read, or in nothing of it.
-            hashed: columns, texts, of which a hash is enough, see `Columns`.
+            hashed: columns, texts, of which a hash is enough, see `Columns`; it is another one each time.
             present: columns of the source without which a row is not read.
         """
         (source, chosen), *others = read.items()
         names = [partition_name(source, partition) for partition in chosen]
-        self.splits = share_splits(
-            connection, source.zone, names, policy.unit, parallelism=parallelism(), narrow=policy.unit in hashed
-        )
+        self.splits = share_splits(connection, source.zone, names, policy.unit, parallelism=parallelism())
         self.pieces = relation_splits(connection, source.zone, names, parallelism=parallelism())
-        self.rows = ShareRows(policy, source, others[0][0] if policy.join else None, seen, hashed, tuple(present))
+        joined, seed = others[0][0] if policy.join else None, secrets.randbits(63)
+        self.rows = ShareRows(policy, source, joined, seen, hashed, tuple(present), seed)
 
     def computed(self, spark: SparkSession, compute: Compute) -> list[pl.DataFrame]:
         """What `compute`, a function that can be pickled, makes of each share; of no rows where there is no share."""
@@ -128,6 +128,7 @@ class ShareRows:
     seen: str
     hashed: frozenset[str] = frozenset()
     present: tuple[str, ...] = ()
+    seed: int = 0
 
     def read(self, split: ZoneSplit) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The source's rows and the joined table's."""
@@ -164,7 +165,7 @@ class ShareRows:
     def columns(self, table: Table) -> Columns:
         """What is read of a table."""
         names = tuple(used_columns(self.policy, table))
-        return Columns(names, self.hashed, self.present if table == self.source else ())
+        return Columns(names, self.hashed, self.present if table == self.source else (), self.seed)
 
     def _read(self, table: Table, split: ZoneSplit) -> Iterator[pl.DataFrame]:
         empty = self.empty(table)

@@ -330,10 +330,10 @@ class CopyOnce:
             [self._stage, self._split],
         )
         if first.rowcount == 0:
-            row = self._connection.execute(
+            [(statistics,)] = self._connection.execute(
                 "SELECT statistics FROM staging.commits WHERE stage = %s AND split = %s", [self._stage, self._split]
-            ).fetchone()
-            self.done = Counter(row[0] if row else {})
+            ).fetchall()
+            self.done = Counter(statistics)
         return self
 
     def copy(self, table: str, frame: pl.DataFrame) -> None:

@@ -7,7 +7,7 @@ there opened once for all of them.
 import polars as pl
 
 from privacy_platform.engine.opening import HEAD, KEY, SALT, VERSION, alive, unsealed, with_keys
-from privacy_platform.engine.sources.zone import ZoneSplit, read_frames
+from privacy_platform.engine.sources.zone import Columns, ZoneSplit, read_frames
 from privacy_platform.policy.compile import SEALED
 from privacy_platform.policy.model import SUBJECT_PREFIX, DatasetPolicy
 from privacy_platform.vault.keyring import Keyring
@@ -47,7 +47,7 @@ def _query(split: ZoneSplit, policy: DatasetPolicy, reference: DatasetPolicy | N
             _joined(split, f'raw."raw_{reference.dataset}"', key, values, "k", token),
             _joined(split, f'anonymized."anonymized_{reference.dataset}"', key, (), "a", token),
         ]
-    tokens = f'SELECT DISTINCT "{token}" FROM ({split.rows([token])}) e'
+    tokens = f'SELECT DISTINCT "{token}" FROM ({split.rows(Columns((token,)))}) e'
     return f"SELECT {', '.join(chosen)} FROM ({tokens}) s {' '.join(joins)}"
 
 

@@ -7,6 +7,7 @@ workers of a cluster need that have no home. Nothing here starts a server: `migr
 A URL holds a password: it is returned where asked for, and never in a message, a log or a `repr`.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -30,6 +31,8 @@ DATABASE = "privacy_platform"
 DAGSTER = "dagster"
 # Keepalives of TCP: seconds of silence before the first, seconds between them, how many unanswered end a session.
 _IDLE, _INTERVAL, _PROBES = 30, 10, 3
+# What it says of a COPY that failed quotes the server, and so the row.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 _NO_WAIT = "-c synchronous_commit=off"
 
 
@@ -114,8 +117,8 @@ def connect(
 ) -> psycopg.Connection:
     """A connection for `role`, its time zone UTC; all time-outs are in seconds.
 
-    Without `wait_for_disk`, what it commits is on disk no later than what is committed on any other connection
-    afterwards, such as the publication that all work of tasks is for.
+    Without `wait_for_disk`, what it commits is on disk no later than what another connection commits afterwards that
+    waits, such as the publication that all work of tasks is for.
 
     Raises:
         WarehouseConnectionError: no server answers or it refuses the login.
@@ -158,7 +161,7 @@ def adbc(
     statement_timeout: float = 1800.0,
     lock_timeout: float = 30.0,
 ) -> "dbapi.Connection":
-    """An ADBC connection for `role`, for queries whose rows come as Arrow data; time-outs in seconds.
+    """An ADBC connection for `role`, for rows that come or go as Arrow data; time-outs in seconds.
 
     It never waits for the disk, see `connect`.
 

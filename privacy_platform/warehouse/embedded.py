@@ -59,7 +59,9 @@ _SETTINGS = {
     "work_mem": "32MB",
     "effective_cache_size": "2GB",
     "max_locks_per_transaction": "256",
-    "max_wal_size": "4GB",
+    # The first look at a page after a checkpoint writes all of it into the log: between landing ten million events and
+    # indexing them there should be none.
+    "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",
     # A release builds its indexes beside its checks, with Spark beside both: more workers would be in the way.
     "max_parallel_workers_per_gather": "0",

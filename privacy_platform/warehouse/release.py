@@ -247,9 +247,8 @@ def indexing(release: Release, filled: Sequence[Partition]) -> Iterator[None]:
 
 def _index(release: Release, filled: Sequence[Partition]) -> None:
     table = release.table
-    with connect(Role.PIPELINE, autocommit=True) as connection:
-        # Nothing waits for the disk here: the commit that publishes does, and with it for all that was before it.
-        connection.execute("SET synchronous_commit = off")
+    # The commit that publishes waits for the disk, and with it for all that was before it.
+    with connect(Role.PIPELINE, autocommit=True, wait_for_disk=False) as connection:
         key, further = index_columns(connection, table)
         for partition in filled:
             name = sql.Identifier(STAGING, release.partition(partition))

@@ -16,6 +16,7 @@ from privacy_platform.warehouse.release import STAGING, Release
 
 PEOPLE, ROWS = "_people", "_rows"
 Between = tuple[datetime | None, datetime | None]
+"""A stretch of time, from the first to before the second; open where there is none."""
 _EPOCH = sql.SQL("timestamptz '1970-01-01 00:00:00+00'")
 
 

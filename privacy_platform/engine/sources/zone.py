@@ -58,19 +58,22 @@ class Columns:
 
     Attributes:
         names: the columns.
-        hashed: those of them, texts, of which only a number of 64 bits comes: enough to tell whether two are equal.
+        hashed: texts of which, if they are among the columns, only a number of 64 bits comes: enough to tell whether
+            two are equal.
         present: columns without which a row is not read.
+        seed: what the hashes begin with; those of another are others.
     """
 
     names: tuple[str, ...]
     hashed: frozenset[str] = frozenset()
     present: tuple[str, ...] = ()
+    seed: int = 0
 
     @property
     def listed(self) -> str:
         """The list of a SELECT from `r`."""
         return ", ".join(
-            f'hashtextextended(r."{name}", 0) AS "{name}"' if name in self.hashed else f'r."{name}"'
+            f'hashtextextended(r."{name}", {self.seed}) AS "{name}"' if name in self.hashed else f'r."{name}"'
             for name in self.names
         )
 
@@ -90,17 +93,16 @@ class ZoneSplit:
     share: int = 0
     shares: int = 1
 
-    def rows(self, columns: "Sequence[str] | Columns") -> str:
+    def rows(self, columns: Columns) -> str:
         """The query of the given columns."""
-        wanted = columns if isinstance(columns, Columns) else Columns(tuple(columns))
         condition = self.of_share(f'r."{self.token}"')
         return " UNION ALL ".join(
-            f'SELECT {wanted.listed} FROM "{piece.schema}"."{piece.relation}" r '
-            f"WHERE {piece.where} AND {condition} AND {wanted.where}"
+            f'SELECT {columns.listed} FROM "{piece.schema}"."{piece.relation}" r '
+            f"WHERE {piece.where} AND {condition} AND {columns.where}"
             for piece in self.blocks
         )
 
-    def dealt(self, columns: "Columns", token: str, shares: int) -> str:
+    def dealt(self, columns: Columns, token: str, shares: int) -> str:
         """The query of the given columns of everybody, and in `SHARE` which of so many shares each row is of."""
         share = _share_of(f'r."{token}"', shares) + f' AS "{SHARE}"'
         return " UNION ALL ".join(
@@ -172,16 +174,15 @@ def subject_splits(
 
 
 def share_splits(
-    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int, narrow: bool = False
+    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int
 ) -> list[ZoneSplit]:
     """Splits of the given relations by data subject, none divided: all rows of a subject are in one split.
 
-    For tasks that keep a few columns of all their rows in memory, `narrow` ones if half as much. Other arguments as in
-    `subject_splits`.
+    For tasks that keep a few columns of all their rows in memory. Arguments as in `subject_splits`.
     """
     relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    shares = _pieces(blocks, max(parallelism, -(-blocks * _BLOCK // (_SHARE_BYTES * (2 if narrow else 1)))))
+    shares = _pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SHARE_BYTES)))
     shares = -(-shares // parallelism) * parallelism if shares > parallelism else shares
     return [
         ZoneSplit(index, ranges, token, index, shares)

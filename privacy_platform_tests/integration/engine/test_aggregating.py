@@ -257,6 +257,9 @@ def test_rows_without_a_required_dimension_are_counted_and_not_read(
     }
     assert all(check.passed for check in report.checks)
     assert necessary(policy("visits_sessions", **changes), anonymized_table(CALLS)) == ()
+    days = {"day": {"column": "at", "truncate": "day", "required": True, "comment": "c"}}
+    changes |= {"derive": {}, "dimensions": days}
+    assert necessary(policy("visits_days", **changes), anonymized_table(CALLS)) == ()
 
 
 def test_only_what_is_compared_comes_as_a_hash() -> None:
@@ -266,8 +269,12 @@ def test_only_what_is_compared_comes_as_a_hash() -> None:
     assert compared(policy("visits_by_session", dimensions=shown), tables) == {"token"}
     chosen = {"visits": {"kind": "count", "where": {"session_hash": "x"}, "comment": "c"}}
     assert compared(policy("visits_of_session", measures=chosen), tables) == {"token"}
-    pages = {"table": "anonymized_agg_people", "by": "page", "columns": ["region"]}
-    assert compared(policy("visits_joined", join=pages), tables) == {"token", "session_hash"}
+    sessions = {"table": "anonymized_agg_people", "by": "session_hash", "columns": ["region"]}
+    assert compared(policy("visits_joined", join=sessions), tables) == {"token"}
+    people = {"person": {"column": "token", "comment": "c"}}
+    assert compared(policy("visits_by_person", dimensions=people), tables) == {"session_hash"}
+    one = {"visits": {"kind": "count", "where": {"token": "x"}, "comment": "c"}}
+    assert compared(policy("visits_of_one", measures=one), tables) == {"session_hash"}
     numbers = {"length": {"span": "at", "by": "items"}}
     once = {"visits": {"kind": "mean", "column": "price", "once_per": "items", "comment": "c"}}
     assert compared(policy("visits_numbered", derive=numbers, measures=once), tables) == {"token"}

@@ -15,7 +15,7 @@ from psycopg import sql
 from privacy_platform.policy.tables import ColumnType
 from privacy_platform.warehouse import copying
 from privacy_platform.warehouse.connection import Role, connect
-from privacy_platform.warehouse.copying import copy_frame
+from privacy_platform.warehouse.copying import CopyTypeError, copy_frame
 
 VALUES: dict[ColumnType, st.SearchStrategy[Any]] = {
     ColumnType.TEXT: st.text(st.characters(exclude_characters="\x00", codec="utf-8")),
@@ -46,11 +46,13 @@ def stored(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
     return connection.execute(sql.SQL("SELECT {} FROM staging.copied ORDER BY n").format(names)).fetchall()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 def test_every_value_of_every_type_arrives(target: psycopg.Connection, rows: list[tuple[Any, ...]]) -> None:
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    copy_frame(target, "staging", "copied", frame.select(reversed(frame.columns)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copying, "_ROWS", 3)
+        copy_frame(target, "staging", "copied", frame.select(reversed(frame.columns)))
     found = stored(target)
     target.rollback()
     assert found == frame.rows()
@@ -72,9 +74,36 @@ def test_rows_come_in_the_order_of_the_frame_however_many(
     assert found == frame.select(names).rows()
 
 
-def test_what_does_not_fit_fails_and_leaves_nothing(target: psycopg.Connection) -> None:
-    short = pl.DataFrame({NAMES[ColumnType.BIGINT]: [1]}, schema={NAMES[ColumnType.BIGINT]: pl.Int32()})
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (NAMES[ColumnType.BIGINT], pl.Int32()),
+        (NAMES[ColumnType.BIGINT], pl.Float64()),  # of the same width
+        (NAMES[ColumnType.TIMESTAMP], pl.Int64()),
+        (NAMES[ColumnType.TIMESTAMP], pl.Datetime("ms", "UTC")),
+        (NAMES[ColumnType.TEXT], pl.Binary()),
+        ("another", pl.String()),
+    ],
+)
+def test_another_type_is_refused_before_a_byte_is_sent(
+    target: psycopg.Connection, name: str, kind: pl.DataType
+) -> None:
+    with pytest.raises(CopyTypeError, match=name):
+        copy_frame(target, "staging", "copied", pl.DataFrame({name: [None]}, schema={name: kind}))
+    assert stored(target) == []
+    target.rollback()
+
+
+def test_what_the_server_refuses_leaves_nothing_and_is_not_logged(
+    target: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = NAMES[ColumnType.TEXT]
+    target.execute(
+        sql.SQL("ALTER TABLE staging.copied ADD CONSTRAINT short CHECK (length({}) < 9)").format(sql.Identifier(name))
+    )
+    secret = "ada.lovelace@example.org"
     with pytest.raises(psycopg.Error):
-        copy_frame(target, "staging", "copied", short)
+        copy_frame(target, "staging", "copied", pl.DataFrame({name: ["short", secret] * 5000}))
     target.rollback()
     assert stored(target) == []
+    assert secret not in caplog.text

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from privacy_platform.anonymization import distinct
 from privacy_platform.anonymization.distinct import for_each_distinct
 
 
@@ -34,6 +35,12 @@ def test_texts_that_repeat_are_worked_on_once(rows: int) -> None:
 def test_repeats_pay_from_four_on(repeats: int) -> None:
     rows = 100_000
     assert (worked_on(drawn(rows, of=rows // repeats)) < rows) == (repeats > 4)
+
+
+@pytest.mark.parametrize("rows", [5_000, 50_000, 200_000])
+def test_the_first_texts_tell_whether_to_look_at_all(rows: int) -> None:
+    assert distinct._may_repeat(drawn(rows, of=rows // 5))
+    assert not distinct._may_repeat(drawn(rows, of=rows * 10))
 
 
 def test_texts_that_stand_together_are_worked_on_once() -> None:
