@@ -100,7 +100,7 @@ class EmbeddedServer:
     pid: int
 
 
-def start(home: Path, *, seconds: float = 60.0) -> EmbeddedServer:
+def start(home: Path, *, seconds: float = 180.0) -> EmbeddedServer:
     """Make the embedded server of `home` run and accept connections; returns at once when it already does.
 
     Args:
