@@ -26,7 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import machine
+from benchmarks.common import MOVING_ROWS, machine
 from benchmarks.measuring import markdown, plots
 from benchmarks.measuring.meter import Meter
 from benchmarks.measuring.peers import compared
@@ -35,18 +35,7 @@ from benchmarks.measuring.running import measured, session
 from benchmarks.measuring.stages import Landing, aggregate_stages, balances, land, row_stages, table_sizes
 from benchmarks.users_end_to_end import private_home
 
-PACKAGES = (
-    "pyspark",
-    "polars",
-    "polars-hash",
-    "duckdb",
-    "adbc-driver-postgresql",
-    "pgpq",
-    "psycopg",
-    "pyarrow",
-    "opendp",
-    "cryptography",
-)
+PACKAGES = (*MOVING_ROWS, "opendp")
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.common import Timing, machine, save, show
+from benchmarks.common import MOVING_ROWS, Timing, machine, save, show
 from benchmarks.peers import duckdb_users, our_stage, tables
 from benchmarks.peers.fixed_levels import fixed_users
 from benchmarks.peers.memory import MemorySampler
@@ -52,17 +52,6 @@ from privacy_platform.warehouse import embedded
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.migrations import ensure_warehouse
 
-PACKAGES = (
-    "pyspark",
-    "polars",
-    "polars-hash",
-    "duckdb",
-    "adbc-driver-postgresql",
-    "pgpq",
-    "psycopg",
-    "pyarrow",
-    "cryptography",
-)
 _DUCKDB, _FLOOR, _UDF = "bench_duckdb", "bench_floor", "bench_udf"
 _WARM_UP_ROWS = 20_000
 # The ways of the usual design: pickled rows are how the values of row UDFs travelled before Arrow.
@@ -335,7 +324,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.runs < 1 or options.whole_runs < 1:
         parser.error("--runs and --whole-runs must be at least 1")
-    facts = machine(PACKAGES)
+    facts = machine(MOVING_ROWS)
     with tempfile.TemporaryDirectory(prefix="privacy-platform-") as name, private_home(Path(name)) as home:
         timings, figures, noted = measured(options, Path(name), home)
         # Before the home is taken down: should that fail, the figures are there.

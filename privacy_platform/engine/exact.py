@@ -74,9 +74,9 @@ def necessary(policy: AggregatePolicy, source: Table) -> tuple[str, ...]:
     """
     if policy.derive:
         return ()
-    required = dict.fromkeys(dimension.column for dimension in policy.dimensions.values() if dimension.required)
-    always = {*source.primary_key, *(column.name for column in source.columns if not column.nullable)}
-    return tuple(name for name in (column.name for column in source.columns) if name in required.keys() - always)
+    required = {dimension.column for dimension in policy.dimensions.values() if dimension.required}
+    required -= {*source.primary_key}  # never null
+    return tuple(column.name for column in source.columns if column.name in required and column.nullable)
 
 
 def compared(policy: AggregatePolicy, sources: Sequence[Table]) -> frozenset[str]:

@@ -31,9 +31,9 @@ DATABASE = "privacy_platform"
 DAGSTER = "dagster"
 # Keepalives of TCP: seconds of silence before the first, seconds between them, how many unanswered end a session.
 _IDLE, _INTERVAL, _PROBES = 30, 10, 3
+_NO_WAIT = "-c synchronous_commit=off"
 # What it says of a COPY that failed quotes the server, and so the row.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-_NO_WAIT = "-c synchronous_commit=off"
 
 
 class Role(StrEnum):
