@@ -31,7 +31,7 @@ from privacy_platform.warehouse.checks import (
 )
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, indexing, open_staging
-from privacy_platform.warehouse.tables import count_rows, partitions
+from privacy_platform.warehouse.tables import count_lacking, partitions
 
 EXACT_CHECKS = (SCHEMA_MATCHES_POLICY, MINIMUM_GROUP_SIZE, ROW_COUNT_RECONCILED)
 
@@ -66,9 +66,9 @@ def release_aggregate(
         read_of = {source: partitions(connection, source) for source in sources}
         pinned = pin(connection, read_of)
         enter_snapshot(connection, seen)
-        read = {source: count_rows(connection, source.zone, source.name) for source in sources}
-        lacking = necessary(policy, sources[0])
-        unread = count_rows(connection, sources[0].zone, sources[0].name, lacking=lacking) if lacking else 0
+        needed = {sources[0]: necessary(policy, sources[0])}
+        counted = {s: count_lacking(connection, s.zone, s.name, needed.get(s, ())) for s in sources}
+        read, unread = {source: rows for source, (rows, _) in counted.items()}, counted[sources[0]][1]
         groups = exact_groups(spark(), connection, policy, policies, read_of, seen=seen)
         connection.commit()
         statistics = Statistics(read=read[sources[0]], rows_without_dimension=unread)

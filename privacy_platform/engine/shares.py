@@ -1,15 +1,15 @@
 """Aggregating zone tables by shares of the people: each share is computed in a task, and the results added up.
 
-A task reads all blocks and keeps the rows of its share. Where there are many shares the table is read once instead, and
-its rows are dealt out into files, one for each share, that the tasks find on their machine's disk; a file that is not
-there (see `engine.spill`) is made up for by reading its blocks again. Rows never go through the JVM, and nothing of one
-leaves the tasks: what does is groups, which are few.
+A task reads all blocks and keeps the rows of its share. Where there are more shares than processors, every table is
+read once instead, and its rows are dealt out into files, one for each share, that the tasks find on their machine's
+disk; a file that is not there (see `engine.spill`) is made up for by reading its blocks again. Rows never go through
+the JVM, and nothing of one leaves the tasks: what does is groups, which are few.
 """
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from privacy_platform.engine.sources.zone import (
     ZoneSplit,
     read_columns,
     read_query,
-    relation_splits,
     share_splits,
+    zone_splits,
 )
 from privacy_platform.engine.spill import Spill, remove, spilled
 from privacy_platform.engine.stage import frame_stage
@@ -40,8 +40,6 @@ Read = Mapping[Table, Sequence[Partition]]
 """The tables an aggregate is made from, its source first, with the partitions to read."""
 Compute = Callable[[AggregatePolicy, pl.DataFrame, pl.DataFrame | None], pl.DataFrame]
 """What becomes of the rows of a share: the policy, the source's rows, the joined table's."""
-# To read the table so many times by each processor costs less than to write its columns down once.
-_READ_AGAIN = 2
 _FILES = {"share": pl.Int64(), "path": pl.String()}
 
 
@@ -82,40 +80,45 @@ class Shares:
         (source, chosen), *others = read.items()
         names = [partition_name(source, partition) for partition in chosen]
         self.splits = share_splits(connection, source.zone, names, policy.unit, parallelism=parallelism())
-        self.pieces = relation_splits(connection, source.zone, names, parallelism=parallelism())
         joined, seed = others[0][0] if policy.join else None, secrets.randbits(63)
         self.rows = ShareRows(policy, source, joined, seen, hashed, tuple(present), seed)
+        self.pieces = {
+            table: zone_splits(connection, table, partitions, parallelism=parallelism())
+            for table, partitions in read.items()
+            if self.rows.token(table)
+        }
 
     def computed(self, spark: SparkSession, compute: Compute) -> list[pl.DataFrame]:
         """What `compute`, a function that can be pickled, makes of each share; of no rows where there is no share."""
         task = _Task(self.rows, compute)
         whole = [_Share(split) for split in self.splits]
-        if len(whole) > _READ_AGAIN * parallelism():
+        if len(whole) > parallelism():
             whole = self._dealt(spark)
         return frame_stage(spark, whole, task) or [task.of_nobody()]
 
     def _dealt(self, spark: SparkSession) -> "list[_Share]":
         """The shares with the files that their rows lie in, in the order of the blocks these were read from."""
-        pieces = self.pieces
-        files = frame_stage(spark, pieces, _Deal(self.rows, len(self.splits)))
-        found = [dict(frame.iter_rows()) for frame in files]
-        return [
-            _Share(
-                split,
-                tuple(
+        dealt: list[dict[Table, _Files]] = [{} for _ in self.splits]
+        for table, pieces in self.pieces.items():
+            files = frame_stage(spark, pieces, _Deal(self.rows, table, len(self.splits)))
+            found = [dict(frame.iter_rows()) for frame in files]
+            for split, of_share in zip(self.splits, dealt, strict=True):
+                of_share[table] = tuple(
                     (replace(split, blocks=p.blocks), f.get(split.share)) for p, f in zip(pieces, found, strict=True)
-                ),
-            )
-            for split in self.splits
-        ]
+                )
+        return [_Share(split, files) for split, files in zip(self.splits, dealt, strict=True)]
+
+
+_Files = tuple[tuple[ZoneSplit, str | None], ...]
+"""Pieces of a table, each with the file of the rows of one share in it, None where there is none."""
 
 
 @dataclass(frozen=True)
 class _Share:
-    """A share, and, if its rows were dealt out, the file of each piece of the table, None where it has no row of it."""
+    """A share, and, if rows were dealt out, the files of the tables they were dealt out of."""
 
     split: ZoneSplit
-    files: tuple[tuple[ZoneSplit, str | None], ...] | None = None
+    files: Mapping[Table, _Files] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,24 +133,29 @@ class ShareRows:
     present: tuple[str, ...] = ()
     seed: int = 0
 
-    def read(self, split: ZoneSplit) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """The source's rows and the joined table's."""
-        return self.beside(self.frames(split), split)
-
-    def frames(self, split: ZoneSplit) -> Iterator[pl.DataFrame]:
-        """The source's rows of a share, or of a piece of it, in the types of the table."""
-        return self._read(self.source, split)
-
-    def beside(self, frames: Iterable[pl.DataFrame], split: ZoneSplit) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """The given rows of the source, and those of the joined table that they may need."""
-        rows = reduce(lambda a, b: a.vstack(b), frames, self.empty(self.source))
-        join = self.policy.join
-        if self.joined is None or join is None:
+    def read(
+        self, split: ZoneSplit, dealt: Mapping[Table, Iterable[pl.DataFrame]] | None = None
+    ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """The source's rows and those of the joined table that they may need, but what has been dealt out already."""
+        dealt = dealt or {}
+        rows = self._together(self.source, dealt.get(self.source) or self.frames(self.source, split))
+        if self.joined is None:
             return rows, None
-        # Joined by something else than the person, a row may need any of the other table's.
-        token = join.by if join.by == self.policy.unit else None
-        other = self._read(self.joined, split.of_table(self.joined.zone, self.joined.name, token))
-        return rows, reduce(lambda a, b: a.vstack(b), other, self.empty(self.joined))
+        others = dealt.get(self.joined) or self.frames(
+            self.joined, split.of_table(self.joined.zone, self.joined.name, self.token(self.joined))
+        )
+        return rows, self._together(self.joined, others)
+
+    def frames(self, table: Table, split: ZoneSplit) -> Iterator[pl.DataFrame]:
+        """The rows of a table, of a share or of a piece of it, in the types of the table."""
+        empty = self.empty(table)
+        for batch in read_columns(split, self.columns(table), seen=self.seen):
+            yield pl.DataFrame(pl.from_arrow(batch)).cast(empty.schema)
+
+    def token(self, table: Table) -> str | None:
+        """The column that tells whose a row is; None where a row of the source may need any of the table's."""
+        join = self.policy.join
+        return self.policy.unit if table == self.source or (join and join.by == self.policy.unit) else None
 
     def nobody(self) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The same without any row."""
@@ -167,22 +175,21 @@ class ShareRows:
         names = tuple(used_columns(self.policy, table))
         return Columns(names, self.hashed, self.present if table == self.source else (), self.seed)
 
-    def _read(self, table: Table, split: ZoneSplit) -> Iterator[pl.DataFrame]:
-        empty = self.empty(table)
-        for batch in read_columns(split, self.columns(table), seen=self.seen):
-            yield pl.DataFrame(pl.from_arrow(batch)).cast(empty.schema)
+    def _together(self, table: Table, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        return reduce(lambda a, b: a.vstack(b), frames, self.empty(table))
 
 
 @dataclass(frozen=True)
 class _Deal:
-    """Reads a piece of the table and deals its rows out into files by share; returns which file is whose."""
+    """Reads a piece of a table and deals its rows out into files by share; returns which file is whose."""
 
     rows: ShareRows
+    table: Table
     shares: int
 
     def __call__(self, piece: ZoneSplit) -> pl.DataFrame:
-        empty = self.rows.empty(self.rows.source)
-        query = piece.dealt(self.rows.columns(self.rows.source), self.rows.policy.unit, self.shares)
+        empty = self.rows.empty(self.table)
+        query = piece.dealt(self.rows.columns(self.table), self.rows.policy.unit, self.shares)
         files: dict[int, Spill] = {}
         with ExitStack() as open_files:
             for batch in read_query(query, seen=self.rows.seen):
@@ -203,18 +210,18 @@ class _Task:
     compute: Compute
 
     def __call__(self, share: _Share) -> pl.DataFrame:
-        if share.files is None:
-            return self.compute(self.rows.policy, *self.rows.read(share.split))
-        found = self.compute(self.rows.policy, *self.rows.beside(self._dealt(share.files), share.split))
-        for _, path in share.files:
-            if path is not None:
-                remove(Path(path))
+        dealt = {table: self._dealt(table, files) for table, files in share.files.items()}
+        found = self.compute(self.rows.policy, *self.rows.read(share.split, dealt))
+        for files in share.files.values():
+            for _, path in files:
+                if path is not None:
+                    remove(Path(path))
         return found
 
-    def _dealt(self, files: Sequence[tuple[ZoneSplit, str | None]]) -> Iterator[pl.DataFrame]:
+    def _dealt(self, table: Table, files: _Files) -> Iterator[pl.DataFrame]:
         for piece, path in files:
             if path is not None:
-                yield from spilled(Path(path)) or self.rows.frames(piece)
+                yield from spilled(Path(path)) or self.rows.frames(table, piece)
 
     def of_nobody(self) -> pl.DataFrame:
         return self.compute(self.rows.policy, *self.rows.nobody())

@@ -258,12 +258,19 @@ def partitions(connection: Connection, table: Table) -> list[Partition]:
     return sorted(Partition.parse(name.removeprefix(f"{table.name}_")) for (name,) in rows)
 
 
-def count_rows(connection: Connection, schema: str, name: str, *, lacking: Sequence[str] = ()) -> int:
-    """The exact number of rows, or of those that lack one of some columns; 0 when there is no such table."""
+def count_rows(connection: Connection, schema: str, name: str) -> int:
+    """The exact number of rows; 0 when there is no such table."""
+    return count_lacking(connection, schema, name, ())[0]
+
+
+def count_lacking(connection: Connection, schema: str, name: str, columns: Sequence[str]) -> tuple[int, int]:
+    """The exact number of rows, and of those that lack one of some columns; 0 when there is no such table."""
     if connection.execute("SELECT to_regclass(%s)", [f'"{schema}"."{name}"']).fetchone() == (None,):
-        return 0
-    missing = [sql.SQL("{} IS NULL").format(sql.Identifier(column)) for column in lacking]
-    where = sql.SQL(" OR ").join(missing) if missing else sql.SQL("true")
-    query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(schema, name), where)
+        return 0, 0
+    lacking: sql.Composable = sql.SQL("0")
+    if columns:
+        missing = [sql.SQL("{} IS NULL").format(sql.Identifier(column)) for column in columns]
+        lacking = sql.SQL("count(*) FILTER (WHERE {})").format(sql.SQL(" OR ").join(missing))
+    query = sql.SQL("SELECT count(*), {} FROM {}").format(lacking, sql.Identifier(schema, name))
     row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    return (int(row[0]), int(row[1])) if row else (0, 0)

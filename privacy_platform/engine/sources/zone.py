@@ -21,7 +21,7 @@ _LEAST_BLOCKS = 1024
 # The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 600,000 of them.
 _SUBJECT_BYTES = 96 * 2**20
 # Some columns of all rows of a share lie in a task's memory.
-_SHARE_BYTES = 2**30
+_SHARE_BYTES = 2**28
 SHARE = "__share"
 _WORK_MEMORY = "128MB"
 # Of what ADBC hands over at once: enough rows that what every kernel costs by itself does not count.
@@ -142,7 +142,7 @@ def relation_splits(connection: Connection, schema: str, names: Sequence[str], *
     """Splits of the given relations: one task a processor, as each hashes the tables it joins; more when large."""
     relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    pieces = _pieces(blocks, max(1, parallelism, -(-blocks * _BLOCK // _SPLIT_BYTES)))
+    pieces = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SPLIT_BYTES))), parallelism)
     return [ZoneSplit(index, ranges) for index, ranges in enumerate(_cut(schema, relations, pieces))]
 
 
@@ -182,8 +182,7 @@ def share_splits(
     """
     relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    shares = _pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SHARE_BYTES)))
-    shares = -(-shares // parallelism) * parallelism if shares > parallelism else shares
+    shares = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SHARE_BYTES))), parallelism)
     return [
         ZoneSplit(index, ranges, token, index, shares)
         for ranges in _cut(schema, relations, 1)
@@ -204,6 +203,11 @@ def _relations(connection: Connection, schema: str, names: Sequence[str]) -> lis
 def _pieces(blocks: int, wanted: int) -> int:
     """How many pieces to cut blocks into: as many as wanted, but none so small that beginning it costs the most."""
     return max(1, min(wanted, -(-blocks // _LEAST_BLOCKS)))
+
+
+def _even(pieces: int, parallelism: int) -> int:
+    """So many pieces, or a few more, that the last ones do not leave a processor without work."""
+    return pieces if pieces <= parallelism else -(-pieces // parallelism) * parallelism
 
 
 def _cut(schema: str, relations: Sequence[tuple[str, int]], pieces: int) -> list[tuple[Blocks, ...]]:

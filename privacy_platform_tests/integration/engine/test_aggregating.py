@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from privacy_platform.engine import shares
 from privacy_platform.engine.aggregate import people_of
 from privacy_platform.engine.exact import compared, necessary
 from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
@@ -92,15 +91,17 @@ def ready(world: World) -> World:
     return world
 
 
-def _lost(deal: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """The shares when their files are gone, as those of another machine are."""
+def _dealing(deal: Callable[..., list[Any]], *, lost: bool) -> Callable[..., list[Any]]:
+    """Shares dealt out into files of both tables; lost they are gone, as those of another machine are."""
 
     def dealt(self: Shares, spark: "SparkSession") -> list[Any]:
         found = deal(self, spark)
-        paths = [Path(path) for share in found for _, path in share.files if path is not None]
-        assert paths
-        for path in paths:
-            path.unlink()
+        paths = [(t.name, Path(p)) for share in found for t, files in share.files.items() for _, p in files if p]
+        assert {name for name, _ in paths} == {"anonymized_agg_visits", "anonymized_agg_people"}
+        for _, path in paths:
+            assert path.exists()
+            if lost:
+                path.unlink()
         return found
 
     return dealt
@@ -157,16 +158,15 @@ def brute_force(minimum: int) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("minimum", "processors", "files"), [(2, 1, "none"), (6, 2, "none"), (2, 9, "none"), (6, 9, "all"), (2, 3, "lost")]
+    ("minimum", "processors", "files"), [(2, 1, "none"), (6, 2, "none"), (2, 9, "none"), (6, 2, "all"), (2, 3, "lost")]
 )
 def test_figures_are_those_of_a_brute_force_computation(
     ready: World, minimum: int, processors: int, files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in many shares of the people, some of them of nobody, dealt out into files, and these lost."""
     if files != "none":
-        monkeypatch.setattr(shares, "_READ_AGAIN", 0)
-    if files == "lost":
-        monkeypatch.setattr(Shares, "_dealt", _lost(Shares._dealt))
+        monkeypatch.setattr(zone, "_SHARE_BYTES", 1)
+        monkeypatch.setattr(Shares, "_dealt", _dealing(Shares._dealt, lost=files == "lost"))
     monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
     monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
     name = f"visits_min_{minimum}_{processors}_{files}"
@@ -193,6 +193,20 @@ def test_figures_are_those_of_a_brute_force_computation(
     assert small.height > 0
     assert all(check.passed for check in report.checks)
     assert staging_is_empty()
+
+
+def test_more_pieces_than_processors_keep_all_of_these_at_work_to_the_end(
+    ready: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
+    source = anonymized_table(CALLS)
+    [(size,)] = query(
+        "SELECT sum(pg_relation_size(relid))::bigint FROM pg_partition_tree(%s) WHERE isleaf", source.qualified
+    )
+    monkeypatch.setattr(zone, "_SPLIT_BYTES", size // 5)
+    with releasing(source) as connection:
+        splits = zone.zone_splits(connection, source, partitions(connection, source), parallelism=4)
+    assert [split.index for split in splits] == list(range(8))
 
 
 def test_the_size_of_groups_is_for_the_check_alone(ready: World) -> None:
@@ -229,7 +243,7 @@ def test_rows_without_a_required_dimension_are_counted_and_not_read(
 ) -> None:
     """Unless a row's figure depends on the others of its session."""
     if files:
-        monkeypatch.setattr(shares, "_READ_AGAIN", 0)
+        monkeypatch.setattr(zone, "_SHARE_BYTES", 1)
     monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
     monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
     dimensions = {"page": {"column": "page", "required": True, "comment": "c"}}
