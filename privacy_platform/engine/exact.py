@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import polars as pl
 import pyarrow as pa
@@ -17,8 +18,8 @@ from privacy_platform.engine.aggregate import (
     quantile_values,
     share_groups,
 )
-from privacy_platform.engine.shares import Read, ShareRows, Shares
-from privacy_platform.engine.sources.zone import SPARK_TYPES, ZoneSplit
+from privacy_platform.engine.shares import Read, Share, ShareRows, Shares
+from privacy_platform.engine.sources.zone import SPARK_TYPES
 from privacy_platform.engine.stage import collected, read_stage
 from privacy_platform.policy.compile import aggregate_table
 from privacy_platform.policy.load import PolicySet
@@ -55,16 +56,21 @@ def exact_groups(
         hashed=compared(policy, list(read)),
         present=necessary(policy, next(iter(read))),
     )
+    quantiles = [
+        _quantiles(spark, shares, name, measure.q, aggregate_table(policy, policies))
+        for name, measure in policy.measures.items()
+        if measure.kind == "quantile"
+    ]
     groups = merged_groups(policy, shares.computed(spark, _grouped))
-    table = aggregate_table(policy, policies)
-    dimensions = [f"`{name}` {SPARK_TYPES[table.column(name).type]}" for name in policy.dimensions]
-    for name, measure in policy.measures.items():
-        if measure.kind == "quantile":  # no sum over shares
-            task, schema = _ValuesTask(shares.rows, name), ", ".join([*dimensions, "value double"])
-            values = read_stage(spark, shares.splits, task, schema)
-            found = values.groupBy(*policy.dimensions).agg(F.percentile("value", F.lit(measure.q)).alias(name))
-            groups = beside(policy, groups, collected(found))
-    return finished(policy, groups)
+    return finished(policy, reduce(partial(beside, policy), quantiles, groups))
+
+
+def _quantiles(spark: SparkSession, shares: Shares, name: str, q: float | None, table: Table) -> pl.DataFrame:
+    """A quantile of each group; it is no sum over shares, so Spark computes it of all values together."""
+    names = list(shares.rows.policy.dimensions)
+    schema = ", ".join([*(f"`{n}` {SPARK_TYPES[table.column(n).type]}" for n in names), "value double"])
+    values = read_stage(spark, shares.made(spark), _ValuesTask(shares.rows, name), schema)
+    return collected(values.groupBy(*names).agg(F.percentile("value", F.lit(q)).alias(name)))
 
 
 def necessary(policy: AggregatePolicy, source: Table) -> tuple[str, ...]:
@@ -115,9 +121,9 @@ class _ValuesTask:
     rows: ShareRows
     measure: str
 
-    def __call__(self, split: ZoneSplit) -> Iterator[pa.RecordBatch]:
+    def __call__(self, share: Share) -> Iterator[pa.RecordBatch]:
         policy = self.rows.policy
-        rows = prepared_rows(policy, *self.rows.read(split))
+        rows = prepared_rows(policy, *self.rows.read(share))
         values = quantile_values(policy, rows, policy.measures[self.measure]).to_arrow()
         types = [
             pa.string() if pa.types.is_large_string(t) or pa.types.is_string_view(t) else t for t in values.schema.types

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from privacy_platform.anonymization.risk.report import RiskReport
+from privacy_platform.engine.sources.zone import snapshot
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import anonymity, audit, budget, lineage
 from privacy_platform.governance.anonymity import AnonymityRecord
@@ -212,6 +213,34 @@ def pin(connection: Connection, read: Mapping[Table, Sequence[Partition]]) -> di
     return {str(name): int(oid) for name, oid in rows if oid is not None}
 
 
+@contextmanager
+def one_moment(connection: Connection, sources: Sequence[Table]) -> Iterator[tuple[str, dict[str, int]]]:
+    """What stands at one moment, whatever is added or released meanwhile: a snapshot to read, and what was pinned.
+
+    All partitions of the sources are pinned, and before: of what is swapped in after the snapshot only a part may be
+    seen, and were it pinned, nobody would notice.
+    """
+    pinned = pin(connection, {source: partitions(connection, source) for source in sources})
+    connection.commit()
+    with snapshot() as seen:
+        yield seen, pinned
+
+
+def still_pinned(
+    connection: Connection, table: Table, pinned: Mapping[str, int], read: Mapping[Table, Sequence[Partition]]
+) -> dict[str, int]:
+    """Of what was pinned, what is about to be read for `table`.
+
+    Raises:
+        WarehouseError: other relations stand for it by now.
+    """
+    now = pin(connection, read)
+    changed = [name for name, oid in sorted(now.items()) if pinned.get(name) != oid]
+    if changed:
+        raise _released_anew(table, changed[0])
+    return now
+
+
 def _take(connection: Connection, table: Table, pinned: Mapping[str, int]) -> None:
     """Keep others from the table until the commit, once its readers have ended; see also `hold_all`.
 
@@ -262,10 +291,13 @@ def hold_all(connection: Connection, table: Table, pinned: Mapping[str, int]) ->
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(relations))
         changed = [name for name, oid in standing().items() if oid != pinned[name]]
     if changed:
-        raise WarehouseError(
-            f"{table.qualified} was not published: {changed[0]} was released anew while it was read. "
-            "Materialize it again."
-        )
+        raise _released_anew(table, changed[0])
+
+
+def _released_anew(table: Table, name: str) -> WarehouseError:
+    return WarehouseError(
+        f"{table.qualified} was not published: {name} was released anew while it was read. Materialize it again."
+    )
 
 
 def refuse(

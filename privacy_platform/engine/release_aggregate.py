@@ -8,10 +8,19 @@ from pyspark.sql import SparkSession
 
 from privacy_platform.engine.aggregate import ROWS, counted_figures, people_of
 from privacy_platform.engine.exact import exact_groups, necessary
-from privacy_platform.engine.gate import Publication, ReleaseReport, Run, column_lineage, conclude, pin, releasing
+from privacy_platform.engine.gate import (
+    Publication,
+    ReleaseReport,
+    Run,
+    column_lineage,
+    conclude,
+    one_moment,
+    releasing,
+    still_pinned,
+)
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
 from privacy_platform.engine.shares import require_upstream
-from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
+from privacy_platform.engine.sources.zone import enter_snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.governance.lineage import LineageRecord
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
@@ -59,13 +68,13 @@ def release_aggregate(
     )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     # What streams in while the tasks read must be in all that they read, or in nothing of it.
-    with releasing(table) as connection, snapshot() as seen:
+    with releasing(table) as connection, one_moment(connection, sources) as (seen, standing):
         require_upstream(connection, table, sources)
         release = Release(table, (WHOLE,), hidden=hidden)
         open_staging(connection, release)
-        read_of = {source: partitions(connection, source) for source in sources}
-        pinned = pin(connection, read_of)
         enter_snapshot(connection, seen)
+        read_of = {source: partitions(connection, source) for source in sources}
+        pinned = still_pinned(connection, table, standing, read_of)
         needed = {sources[0]: necessary(policy, sources[0])}
         counted = {s: count_lacking(connection, s.zone, s.name, needed.get(s, ())) for s in sources}
         read, unread = {source: rows for source, (rows, _) in counted.items()}, counted[sources[0]][1]

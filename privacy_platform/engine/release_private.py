@@ -32,12 +32,13 @@ from privacy_platform.engine.gate import (
     Run,
     column_lineage,
     conclude,
-    pin,
+    one_moment,
     releasing,
+    still_pinned,
     unchanged,
 )
 from privacy_platform.engine.shares import Shares, require_upstream
-from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
+from privacy_platform.engine.sources.zone import enter_snapshot
 from privacy_platform.engine.stage import CopyOnce, Statistics
 from privacy_platform.errors import PrivacyPlatformError
 from privacy_platform.governance import audit, budget
@@ -117,7 +118,7 @@ def release_private(
     account, plan = _account(policy, policies), plan_of(policy)
     # What streams in while the tasks read must be in all that they read, or in nothing of it; and what is taken down
     # as read is of the same moment.
-    with releasing(table) as connection, snapshot() as seen:
+    with releasing(table) as connection, one_moment(connection, sources) as (seen, standing):
         require_upstream(connection, table, sources)
         enter_snapshot(connection, seen)
         work = _work(connection, policy, table, sources)
@@ -126,7 +127,7 @@ def release_private(
         most = [Charge(period, plan.loss, work.asked[period]) for period in work.fresh]
         budget.check_before(connection, account, table.qualified, most)
         read = {source: _read_partitions(connection, policy, source, work) for source in sources}
-        pinned = pin(connection, read)
+        pinned = still_pinned(connection, table, standing, read)
         counts = {
             source: sum(count_rows(connection, source.zone, partition_name(source, p)) for p in chosen)
             for source, chosen in read.items()

@@ -1,13 +1,14 @@
 """Aggregating zone tables by shares of the people: each share is computed in a task, and the results added up.
 
-A task reads all blocks and keeps the rows of its share. Where there are more shares than processors, every table is
-read once instead, and its rows are dealt out into files, one for each share, that the tasks find on their machine's
-disk; a file that is not there (see `engine.spill`) is made up for by reading its blocks again. Rows never go through
-the JVM, and nothing of one leaves the tasks: what does is groups, which are few.
+A task reads all blocks and keeps the rows of its share. Where there are more shares than processors, the source, and
+what is joined to it by the person, is read once instead, and the rows are dealt out into files, one for each share;
+what is joined by anything else every share reads. On a cluster files would lie on other machines than are to read
+them, so shares are larger there and every one reads its rows. Rows never go through the JVM, and nothing of one leaves
+the tasks: what does is groups, which are few.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -18,7 +19,7 @@ from psycopg import Connection
 from pyspark.sql import SparkSession
 
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
-from privacy_platform.engine.session import parallelism
+from privacy_platform.engine.session import is_local, parallelism
 from privacy_platform.engine.sources.zone import (
     SHARE,
     Columns,
@@ -34,12 +35,14 @@ from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.tables import partition_name, table_columns
 
-__all__ = ["Read", "Shares", "require_upstream"]
+__all__ = ["Read", "Share", "ShareRows", "Shares", "require_upstream"]
 
 Read = Mapping[Table, Sequence[Partition]]
 """The tables an aggregate is made from, its source first, with the partitions to read."""
 Compute = Callable[[AggregatePolicy, pl.DataFrame, pl.DataFrame | None], pl.DataFrame]
 """What becomes of the rows of a share: the policy, the source's rows, the joined table's."""
+# So little that a task's memory is small; where every share reads the table, so much that there are few.
+_DEALT_BYTES, _READ_BYTES = 2**28, 2**30
 _FILES = {"share": pl.Int64(), "path": pl.String()}
 
 
@@ -79,34 +82,49 @@ class Shares:
         """
         (source, chosen), *others = read.items()
         names = [partition_name(source, partition) for partition in chosen]
-        self.splits = share_splits(connection, source.zone, names, policy.unit, parallelism=parallelism())
+        self._splits = share_splits(
+            connection,
+            source.zone,
+            names,
+            policy.unit,
+            parallelism=parallelism(),
+            most=_DEALT_BYTES if is_local() else _READ_BYTES,
+        )
         joined, seed = others[0][0] if policy.join else None, secrets.randbits(63)
         self.rows = ShareRows(policy, source, joined, seen, hashed, tuple(present), seed)
-        self.pieces = {
+        self._pieces = {
             table: zone_splits(connection, table, partitions, parallelism=parallelism())
             for table, partitions in read.items()
             if self.rows.token(table)
         }
+        self._made: list[Share] | None = None
+
+    def made(self, spark: SparkSession) -> "list[Share]":
+        """The shares, their rows dealt out into files if they are many."""
+        if self._made is None:
+            deal = is_local() and len(self._splits) > parallelism()
+            self._made = self._dealt(spark) if deal else [Share(split) for split in self._splits]
+        return self._made
 
     def computed(self, spark: SparkSession, compute: Compute) -> list[pl.DataFrame]:
-        """What `compute`, a function that can be pickled, makes of each share; of no rows where there is no share."""
-        task = _Task(self.rows, compute)
-        whole = [_Share(split) for split in self.splits]
-        if len(whole) > parallelism():
-            whole = self._dealt(spark)
-        return frame_stage(spark, whole, task) or [task.of_nobody()]
+        """What `compute`, a function that can be pickled, makes of each share; of no rows where there is no share.
 
-    def _dealt(self, spark: SparkSession) -> "list[_Share]":
+        Files of dealt rows are removed: what else is to be made of them comes before.
+        """
+        task = _Task(self.rows, compute)
+        return frame_stage(spark, self.made(spark), task) or [task.of_nobody()]
+
+    def _dealt(self, spark: SparkSession) -> "list[Share]":
         """The shares with the files that their rows lie in, in the order of the blocks these were read from."""
-        dealt: list[dict[Table, _Files]] = [{} for _ in self.splits]
-        for table, pieces in self.pieces.items():
-            files = frame_stage(spark, pieces, _Deal(self.rows, table, len(self.splits)))
+        dealt: list[dict[Table, _Files]] = [{} for _ in self._splits]
+        for table, pieces in self._pieces.items():
+            files = frame_stage(spark, pieces, _Deal(self.rows, table, len(self._splits)))
             found = [dict(frame.iter_rows()) for frame in files]
-            for split, of_share in zip(self.splits, dealt, strict=True):
+            for split, of_share in zip(self._splits, dealt, strict=True):
                 of_share[table] = tuple(
                     (replace(split, blocks=p.blocks), f.get(split.share)) for p, f in zip(pieces, found, strict=True)
                 )
-        return [_Share(split, files) for split, files in zip(self.splits, dealt, strict=True)]
+        return [Share(split, files) for split, files in zip(self._splits, dealt, strict=True)]
 
 
 _Files = tuple[tuple[ZoneSplit, str | None], ...]
@@ -114,7 +132,7 @@ _Files = tuple[tuple[ZoneSplit, str | None], ...]
 
 
 @dataclass(frozen=True)
-class _Share:
+class Share:
     """A share, and, if rows were dealt out, the files of the tables they were dealt out of."""
 
     split: ZoneSplit
@@ -133,18 +151,13 @@ class ShareRows:
     present: tuple[str, ...] = ()
     seed: int = 0
 
-    def read(
-        self, split: ZoneSplit, dealt: Mapping[Table, Iterable[pl.DataFrame]] | None = None
-    ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """The source's rows and those of the joined table that they may need, but what has been dealt out already."""
-        dealt = dealt or {}
-        rows = self._together(self.source, dealt.get(self.source) or self.frames(self.source, split))
+    def read(self, share: Share) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """The source's rows, and those of the joined table that they may need."""
+        rows = self._together(self.source, share, share.split)
         if self.joined is None:
             return rows, None
-        others = dealt.get(self.joined) or self.frames(
-            self.joined, split.of_table(self.joined.zone, self.joined.name, self.token(self.joined))
-        )
-        return rows, self._together(self.joined, others)
+        other = share.split.of_table(self.joined.zone, self.joined.name, self.token(self.joined))
+        return rows, self._together(self.joined, share, other)
 
     def frames(self, table: Table, split: ZoneSplit) -> Iterator[pl.DataFrame]:
         """The rows of a table, of a share or of a piece of it, in the types of the table."""
@@ -175,8 +188,15 @@ class ShareRows:
         names = tuple(used_columns(self.policy, table))
         return Columns(names, self.hashed, self.present if table == self.source else (), self.seed)
 
-    def _together(self, table: Table, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    def _together(self, table: Table, share: Share, split: ZoneSplit) -> pl.DataFrame:
+        frames = self._dealt(table, share.files[table]) if table in share.files else self.frames(table, split)
         return reduce(lambda a, b: a.vstack(b), frames, self.empty(table))
+
+    def _dealt(self, table: Table, files: _Files) -> Iterator[pl.DataFrame]:
+        for piece, path in files:
+            if path is not None:
+                # Gone it is if the task is tried again after it has ended.
+                yield from spilled(Path(path)) or self.frames(table, piece)
 
 
 @dataclass(frozen=True)
@@ -209,19 +229,13 @@ class _Task:
     rows: ShareRows
     compute: Compute
 
-    def __call__(self, share: _Share) -> pl.DataFrame:
-        dealt = {table: self._dealt(table, files) for table, files in share.files.items()}
-        found = self.compute(self.rows.policy, *self.rows.read(share.split, dealt))
+    def __call__(self, share: Share) -> pl.DataFrame:
+        found = self.compute(self.rows.policy, *self.rows.read(share))
         for files in share.files.values():
             for _, path in files:
                 if path is not None:
                     remove(Path(path))
         return found
-
-    def _dealt(self, table: Table, files: _Files) -> Iterator[pl.DataFrame]:
-        for piece, path in files:
-            if path is not None:
-                yield from spilled(Path(path)) or self.rows.frames(table, piece)
 
     def of_nobody(self) -> pl.DataFrame:
         return self.compute(self.rows.policy, *self.rows.nobody())

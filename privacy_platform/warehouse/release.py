@@ -329,11 +329,5 @@ def swap(
             sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(table.zone, staged), sql.Identifier(final))
         )
         attach(connection, table, partition)
-        ending = "RESET (autovacuum_enabled)"
-        if table.zone is Zone.RAW:
-            # Sealed records are read whole and never looked up: to vacuum what has no dead row would only write all of
-            # it, and its write-ahead log, once more while it is being anonymized.
-            ending += ", SET (autovacuum_vacuum_insert_threshold = -1)"
-        if partition.day is not None:
-            ending += ", DROP CONSTRAINT day"
+        ending = "RESET (autovacuum_enabled)" + ("" if partition.day is None else ", DROP CONSTRAINT day")
         connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(table.zone, final), sql.SQL(ending)))

@@ -258,6 +258,16 @@ def partitions(connection: Connection, table: Table) -> list[Partition]:
     return sorted(Partition.parse(name.removeprefix(f"{table.name}_")) for (name,) in rows)
 
 
+def relation_bytes(connection: Connection, schema: str, names: Sequence[str]) -> list[int]:
+    """The bytes of each relation's rows, 0 of one that is not there."""
+    rows = connection.execute(
+        "SELECT coalesce(pg_relation_size(to_regclass(format('%%I.%%I', %s::text, name))), 0) "
+        "FROM unnest(%s::text[]) WITH ORDINALITY AS n(name, place) ORDER BY place",
+        [schema, list(names)],
+    ).fetchall()
+    return [int(size) for (size,) in rows]
+
+
 def count_rows(connection: Connection, schema: str, name: str) -> int:
     """The exact number of rows; 0 when there is no such table."""
     return count_lacking(connection, schema, name, ())[0]

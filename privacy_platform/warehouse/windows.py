@@ -5,18 +5,21 @@ gives. The groups are staged with the number of their people, checked, and publi
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from psycopg import Connection, sql
 
 from privacy_platform.policy.compile import UNKNOWN
 from privacy_platform.policy.model import IS_FINAL, WINDOW_START, AggregatePolicy, WindowPolicy
-from privacy_platform.policy.tables import Table
+from privacy_platform.policy.tables import Partition, Table
 from privacy_platform.warehouse.release import STAGING, Release
+from privacy_platform.warehouse.tables import partition_name, partitions, relation_bytes
 
 PEOPLE, ROWS = "_people", "_rows"
 Between = tuple[datetime | None, datetime | None]
 """A stretch of time, from the first to before the second; open where there is none."""
+# All windows are counted from here.
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH = sql.SQL("timestamptz '1970-01-01 00:00:00+00'")
 
 
@@ -75,21 +78,41 @@ def stage_windows(
 
 
 def window_cuts(connection: Connection, policy: AggregatePolicy, source: Table, parts: int) -> list[datetime]:
-    """Windows that cut the time of the source's rows into so many parts of equal length, or fewer."""
+    """Windows that cut the source into so many stretches of time of about as many rows, or fewer.
+
+    Rows are taken to be spread evenly over each of the source's days, or over all of its time where it has no days.
+    """
     window = _window(policy)
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT DISTINCT {} FROM (SELECT low + (high - low) * part / %(parts)s AS {time} FROM "
-            "(SELECT min({time}) AS low, max({time}) AS high FROM {source}) AS times, "
-            "generate_series(1, %(parts)s - 1) AS part) AS r WHERE {time} IS NOT NULL ORDER BY 1"
-        ).format(
-            _start(window),
-            time=sql.Identifier(window.column),
-            source=sql.Identifier(source.zone, source.name),
-        ),
-        {"parts": parts},
-    ).fetchall()
-    return [cut for (cut,) in rows]
+    low, high = connection.execute(
+        sql.SQL("SELECT min({t}), max({t}) FROM {}").format(
+            sql.Identifier(source.zone, source.name), t=sql.Identifier(window.column)
+        )
+    ).fetchall()[0]
+    if low is None:
+        return []
+    spans = [(low, high, 1)]
+    standing = partitions(connection, source) if source.partition_column == window.column else []
+    # Days that have nothing any more may lie outside.
+    days = [p.day for p in standing if p.day is not None and low.date() <= p.day <= high.date()]
+    if days:
+        sizes = relation_bytes(connection, source.zone, [partition_name(source, Partition(day)) for day in days])
+        starts = [datetime.combine(day, time(), UTC) for day in days]
+        spans = [(max(s, low), min(s + timedelta(days=1), high), n) for s, n in zip(starts, sizes, strict=True)]
+    step = timedelta(minutes=window.minutes)
+    return sorted({cut - (cut - _FIRST) % step for cut in even_cuts(spans, parts)})
+
+
+def even_cuts(spans: Sequence[tuple[datetime, datetime, int]], parts: int) -> list[datetime]:
+    """Where to cut time for parts of the same weight; `spans` are stretches of it in order, each with its weight."""
+    weight, cuts = sum(size for *_, size in spans), []
+    for part in range(1, parts):
+        wanted, before = weight * part / parts, 0
+        for start, end, size in spans:
+            if before + size > wanted:
+                cuts.append(start + (end - start) * ((wanted - before) / size))
+                break
+            before += size
+    return cuts
 
 
 def touched_windows(connection: Connection, policy: AggregatePolicy, added: Release) -> list[datetime]:

@@ -12,7 +12,7 @@ from psycopg import Connection
 from privacy_platform.policy.tables import ColumnType, Partition, Table
 from privacy_platform.warehouse.connection import Role, adbc, connect
 from privacy_platform.warehouse.frequency import heaviest_share
-from privacy_platform.warehouse.tables import partition_name
+from privacy_platform.warehouse.tables import partition_name, relation_bytes
 
 _BLOCK = 8192
 _NO_END = 2**31 - 1
@@ -20,8 +20,8 @@ _SPLIT_BYTES = 2**30
 _LEAST_BLOCKS = 1024
 # The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 600,000 of them.
 _SUBJECT_BYTES = 96 * 2**20
-# Some columns of all rows of a share lie in a task's memory.
-_SHARE_BYTES = 2**28
+# A task that deals rows out has a file open for each share.
+_MOST_SHARES = 512
 SHARE = "__share"
 _WORK_MEMORY = "128MB"
 # Of what ADBC hands over at once: enough rows that what every kernel costs by itself does not count.
@@ -133,9 +133,10 @@ def _share_of(token: str, shares: int) -> str:
 def zone_splits(
     connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
 ) -> list[ZoneSplit]:
-    """Splits of the given partitions, see `relation_splits`."""
-    names = [partition_name(table, partition) for partition in partitions]
-    return relation_splits(connection, table.zone, names, parallelism=parallelism)
+    """Splits of the given partitions, one a processor: for tasks that pass rows on and keep none."""
+    relations = _relations(connection, table.zone, [partition_name(table, partition) for partition in partitions])
+    pieces = _pieces(sum(blocks for _, blocks in relations), parallelism)
+    return [ZoneSplit(index, ranges) for index, ranges in enumerate(_cut(table.zone, relations, pieces))]
 
 
 def relation_splits(connection: Connection, schema: str, names: Sequence[str], *, parallelism: int) -> list[ZoneSplit]:
@@ -174,15 +175,17 @@ def subject_splits(
 
 
 def share_splits(
-    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int
+    connection: Connection, schema: str, names: Sequence[str], token: str, *, parallelism: int, most: int
 ) -> list[ZoneSplit]:
     """Splits of the given relations by data subject, none divided: all rows of a subject are in one split.
 
-    For tasks that keep a few columns of all their rows in memory. Arguments as in `subject_splits`.
+    For tasks that keep a few columns of all their rows in memory: those of `most` bytes of the relations at the most,
+    unless there would be too many. Other arguments as in `subject_splits`.
     """
     relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    shares = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SHARE_BYTES))), parallelism)
+    wanted = max(parallelism, min(-(-blocks * _BLOCK // most), _MOST_SHARES))
+    shares = _even(_pieces(blocks, wanted), parallelism)
     return [
         ZoneSplit(index, ranges, token, index, shares)
         for ranges in _cut(schema, relations, 1)
@@ -192,12 +195,7 @@ def share_splits(
 
 def _relations(connection: Connection, schema: str, names: Sequence[str]) -> list[tuple[str, int]]:
     """Name and number of blocks of each relation."""
-    rows = connection.execute(
-        "SELECT name, coalesce(pg_relation_size(to_regclass(format('%%I.%%I', %s::text, name))), 0) / %s "
-        "FROM unnest(%s::text[]) WITH ORDINALITY AS n(name, place) ORDER BY place",
-        [schema, _BLOCK, list(names)],
-    ).fetchall()
-    return [(str(name), int(blocks)) for name, blocks in rows]
+    return [(name, size // _BLOCK) for name, size in zip(names, relation_bytes(connection, schema, names), strict=True)]
 
 
 def _pieces(blocks: int, wanted: int) -> int:

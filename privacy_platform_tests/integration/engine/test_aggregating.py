@@ -1,6 +1,7 @@
 """Aggregates equal what Polars computes from the same tables, and no group of few people is shown."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
+from privacy_platform.engine import gate, shares
 from privacy_platform.engine.aggregate import people_of
 from privacy_platform.engine.exact import compared, necessary
 from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
-from privacy_platform.engine.shares import Shares
+from privacy_platform.engine.shares import Share, Shares
 from privacy_platform.engine.sources import zone
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
@@ -21,7 +23,7 @@ from privacy_platform.policy.private import PEOPLE
 from privacy_platform.policy.tables import WHOLE, Column, ColumnType
 from privacy_platform.warehouse.checks import group_size_check
 from privacy_platform.warehouse.release import Release, open_staging
-from privacy_platform.warehouse.tables import partitions
+from privacy_platform.warehouse.tables import partition_name, partitions
 from privacy_platform_tests.integration.engine.support import (
     World,
     days,
@@ -91,20 +93,22 @@ def ready(world: World) -> World:
     return world
 
 
-def _dealing(deal: Callable[..., list[Any]], *, lost: bool) -> Callable[..., list[Any]]:
-    """Shares dealt out into files of both tables; lost they are gone, as those of another machine are."""
+def _watch_dealing(monkeypatch: pytest.MonkeyPatch, *, lost: bool = False) -> list[str]:
+    """Have rows dealt out into files, and return the tables of the files; lost they are gone, as after a retry."""
+    monkeypatch.setattr(shares, "_DEALT_BYTES", 1)
+    deal, names = Shares._dealt, list[str]()
 
-    def dealt(self: Shares, spark: "SparkSession") -> list[Any]:
+    def dealt(self: Shares, spark: "SparkSession") -> list[Share]:
         found = deal(self, spark)
-        paths = [(t.name, Path(p)) for share in found for t, files in share.files.items() for _, p in files if p]
-        assert {name for name, _ in paths} == {"anonymized_agg_visits", "anonymized_agg_people"}
-        for _, path in paths:
+        for table, path in [(t, Path(p)) for share in found for t, files in share.files.items() for _, p in files if p]:
             assert path.exists()
+            names.append(table.name)
             if lost:
                 path.unlink()
         return found
 
-    return dealt
+    monkeypatch.setattr(Shares, "_dealt", dealt)
+    return names
 
 
 def _length() -> pl.Expr:
@@ -164,13 +168,12 @@ def test_figures_are_those_of_a_brute_force_computation(
     ready: World, minimum: int, processors: int, files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in many shares of the people, some of them of nobody, dealt out into files, and these lost."""
-    if files != "none":
-        monkeypatch.setattr(zone, "_SHARE_BYTES", 1)
-        monkeypatch.setattr(Shares, "_dealt", _dealing(Shares._dealt, lost=files == "lost"))
+    dealt = _watch_dealing(monkeypatch, lost=files == "lost") if files != "none" else []
     monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
     monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
     name = f"visits_min_{minimum}_{processors}_{files}"
     report = ready.aggregate(policy(name, minimum_group_size=minimum), CALLS, MEMBERS)
+    assert set(dealt) == ({"anonymized_agg_visits", "anonymized_agg_people"} if files != "none" else set())
     expected, everything = brute_force(minimum), brute_force(0)
     found = frame(f"analytics.{name}")
     keys = ["day", "page", "region"]
@@ -205,7 +208,8 @@ def test_more_pieces_than_processors_keep_all_of_these_at_work_to_the_end(
     )
     monkeypatch.setattr(zone, "_SPLIT_BYTES", size // 5)
     with releasing(source) as connection:
-        splits = zone.zone_splits(connection, source, partitions(connection, source), parallelism=4)
+        names = [partition_name(source, partition) for partition in partitions(connection, source)]
+        splits = zone.relation_splits(connection, source.zone, names, parallelism=4)
     assert [split.index for split in splits] == list(range(8))
 
 
@@ -242,8 +246,7 @@ def test_rows_without_a_required_dimension_are_counted_and_not_read(
     ready: World, processors: int, files: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless a row's figure depends on the others of its session."""
-    if files:
-        monkeypatch.setattr(zone, "_SHARE_BYTES", 1)
+    dealt = _watch_dealing(monkeypatch) if files else []
     monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
     monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
     dimensions = {"page": {"column": "page", "required": True, "comment": "c"}}
@@ -256,6 +259,7 @@ def test_rows_without_a_required_dimension_are_counted_and_not_read(
     pages = policy(f"visits_pages_{processors}", derive={}, **changes)
     assert necessary(pages, anonymized_table(CALLS)) == ("page",)
     report = ready.aggregate(pages, CALLS)
+    assert set(dealt) == ({"anonymized_agg_visits"} if files else set())
     visits = frame("anonymized.anonymized_agg_visits")
     price = pl.col("price")
     expected = visits.drop_nulls("page").group_by("page").agg(
@@ -388,6 +392,27 @@ def test_rows_released_anew_while_they_are_read_are_not_published(ready: World) 
         ready.anonymize(CALLS, MEMBERS, selected=days(3))
         with pytest.raises(WarehouseError, match="released anew while it was read"):
             hold_all(connection, visits, pinned)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_release_swapped_in_around_the_snapshot_is_not_read_in_part(
+    ready: World, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = gate.snapshot
+
+    @contextmanager
+    def snapshot() -> Iterator[str]:
+        if when == "before":
+            ready.anonymize(CALLS, MEMBERS, selected=days(3))
+        with take() as seen:
+            if when == "after":
+                ready.anonymize(CALLS, MEMBERS, selected=days(3))
+            yield seen
+
+    monkeypatch.setattr(gate, "snapshot", snapshot)
+    with pytest.raises(WarehouseError, match="released anew while it was read"):
+        ready.aggregate(policy(f"visits_{when}"), CALLS, MEMBERS)
+    assert not exists(f"analytics.visits_{when}")
 
 
 def test_an_aggregate_without_its_tables_names_them(ready: World) -> None:

@@ -84,15 +84,6 @@ def test_raw_shows_no_personal_value_and_landing_again_changes_nothing(world: Wo
     assert staging_is_empty()
 
 
-def test_what_was_only_inserted_into_raw_is_not_written_again_by_a_vacuum(world: World) -> None:
-    policy = people_policy("land_vacuum")
-    world.land(policy, world.put("people.jsonl", [person(n) for n in range(9)]))
-    world.anonymize(policy)
-    options = "SELECT reloptions FROM pg_class WHERE oid = to_regclass(%s)"
-    assert query(options, "raw.raw_land_vacuum_all") == [(["autovacuum_vacuum_insert_threshold=-1"],)]
-    assert query(options, "anonymized.anonymized_land_vacuum_all") == [(None,)]
-
-
 def test_the_newer_record_wins_within_and_between_landings(world: World) -> None:
     policy = people_policy("land_newer")
     first = world.put("people_1.jsonl", [person(1, tier="a"), person(2, tier="a"), person(1, tier="b")])

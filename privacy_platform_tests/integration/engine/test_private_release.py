@@ -1,12 +1,16 @@
 """Private aggregates on real tables: bounded contributions, thresholds, standing periods, and the budget."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from privacy_platform.engine import gate, shares
 from privacy_platform.engine.bounding import COMPLETE, bounded_answers
+from privacy_platform.engine.gate import WarehouseError
 from privacy_platform.engine.release_aggregate import release_aggregate
 from privacy_platform.engine.shares import Shares
 from privacy_platform.engine.sources import zone
@@ -204,6 +208,29 @@ def test_a_run_again_picks_the_same_rows_however_many_the_shares(ready: World, m
     for processors in (1, 3, 7):
         monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", str(processors))
         assert_frame_equal(answers(ready, cut, CALLS, MEMBERS), first)
+    monkeypatch.setattr(shares, "_DEALT_BYTES", 1)  # more than processors: dealt out into files
+    assert_frame_equal(answers(ready, cut, CALLS, MEMBERS), first)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_release_swapped_in_around_the_snapshot_is_not_read_in_part_or_charged(
+    ready: World, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = gate.snapshot
+
+    @contextmanager
+    def around() -> Iterator[str]:
+        if when == "before":
+            ready.anonymize(CALLS, MEMBERS, selected=days(3))
+        with take() as seen:
+            if when == "after":
+                ready.anonymize(CALLS, MEMBERS, selected=days(3))
+            yield seen
+
+    monkeypatch.setattr(gate, "snapshot", around)
+    with pytest.raises(WarehouseError, match="released anew while it was read"):
+        ready.aggregate(policy(f"dp_{when}"), CALLS, MEMBERS)
+    assert not exists(f"analytics.dp_{when}")
 
 
 def test_who_has_many_rows_is_known_and_changes_no_figure(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from privacy_platform.engine.sources.zone import enter_snapshot, read_query, sna
 from privacy_platform.engine.stage import TaskRefusedError
 from privacy_platform.engine.standing_keys import StandingKeys
 from privacy_platform.engine.stream import is_streamed, streaming
-from privacy_platform.policy.compile import raw_table
+from privacy_platform.policy.compile import anonymized_table, raw_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Table
@@ -32,6 +33,7 @@ from privacy_platform.vault.keyring import ensure_keyring
 from privacy_platform.warehouse.checks import CheckOutcome
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, ReleaseBusyError
+from privacy_platform.warehouse.windows import window_cuts
 from privacy_platform_tests.integration.engine.support import (
     Row,
     World,
@@ -483,12 +485,26 @@ def test_windows_show_enough_people_and_become_final(stream: Stream) -> None:
 def test_all_windows_are_counted_stretch_by_stretch(
     stream: Stream, processors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = datetime.now(UTC).replace(second=0, microsecond=0) - 80 * MINUTE
+    now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
     stream.send(*(at(now + number % 39 * MINUTE, number) for number in range(10, 210)))
+    stray = at(now - timedelta(days=700), 3)
+    stream.send(stray)
     stream.batch()
     expected = stream.counted()
     assert len(expected) == 39
     monkeypatch.setenv("PRIVACY_PLATFORM_PARALLELISM", processors)
+    source, begins = (
+        anonymized_table(stream.visits),
+        "SELECT %s = date_bin(%s, %s, timestamptz '1970-01-01 00:00:00+00')",
+    )
+    for minutes in (1, 7, 1440):
+        window = {"column": "at", "minutes": minutes, "lateness_minutes": 10}
+        policy = AggregatePolicy.model_validate(stream.windows.model_dump(mode="json") | {"window": window})
+        with closing(connect(Role.PIPELINE)) as connection:
+            cuts = window_cuts(connection, policy, source, 8)
+        assert all(query(begins, cut, minutes * MINUTE, cut) == [(True,)] for cut in cuts)
+        if minutes == 1:  # all but what the one row of long ago, a block of its own, takes for itself
+            assert len([cut for cut in cuts if cut > now]) >= 5
     for rows in (1, 30, 1_000_000):
         monkeypatch.setattr(release_windows_module, "_ROWS_COUNTED", rows)
         release_windows(stream.windows, stream.policies, stream.world.run())
