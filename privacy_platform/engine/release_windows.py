@@ -83,9 +83,9 @@ def _stage_all(
 ) -> tuple[int, int]:
     """Stage all windows, stretch by stretch of time, as many at once as there are processors; as `stage_windows`.
 
-    What inserts uses one processor in PostgreSQL. Where the rows of a stretch can be found by their time it is so short,
-    rows being spread evenly over a day, that its groups are counted in memory. The caller sees to it that the source
-    stays as it is.
+    What inserts uses one processor in PostgreSQL. Where the rows of a stretch can be found by their time it is so
+    short, rows being spread evenly over a day, that its groups are counted in memory. The caller sees to it that the
+    source stays as it is.
     """
     at_once = min(parallelism(), _AT_ONCE)
     by_time = policy.window is not None and source.partition_column == policy.window.column
