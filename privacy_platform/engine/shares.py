@@ -115,7 +115,10 @@ class Shares:
         return frame_stage(spark, self.made(spark), task) or [task.of_nobody()]
 
     def _dealt(self, spark: SparkSession) -> "list[Share]":
-        """The shares with the files that their rows lie in, in the order of the blocks these were read from."""
+        """The shares with the files that their rows lie in, in the order of the blocks these were read from.
+
+        The largest comes first: that of a person of many rows, begun last, would keep one processor waiting.
+        """
         dealt: list[dict[Table, _Files]] = [{} for _ in self._splits]
         for table, pieces in self._pieces.items():
             files = frame_stage(spark, pieces, _Deal(self.rows, table, len(self._splits)))
@@ -124,7 +127,8 @@ class Shares:
                 of_share[table] = tuple(
                     (replace(split, blocks=p.blocks), f.get(split.share)) for p, f in zip(pieces, found, strict=True)
                 )
-        return [Share(split, files) for split, files in zip(self._splits, dealt, strict=True)]
+        shares = [Share(split, files) for split, files in zip(self._splits, dealt, strict=True)]
+        return sorted(shares, key=lambda share: share.size, reverse=True)
 
 
 _Files = tuple[tuple[ZoneSplit, str | None], ...]
@@ -137,6 +141,16 @@ class Share:
 
     split: ZoneSplit
     files: Mapping[Table, _Files] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        return [Path(path) for files in self.files.values() for _, path in files if path is not None]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(path.stat().st_size for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -231,10 +245,8 @@ class _Task:
 
     def __call__(self, share: Share) -> pl.DataFrame:
         found = self.compute(self.rows.policy, *self.rows.read(share))
-        for files in share.files.values():
-            for _, path in files:
-                if path is not None:
-                    remove(Path(path))
+        for path in share.paths:
+            remove(path)
         return found
 
     def of_nobody(self) -> pl.DataFrame:
