@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 # Processes that share the tests, each with services of its own: half of the time is spent waiting for what was killed to come
 # back. 0 runs all in one process, as pytest by itself does.
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 # One benchmark instead of all, for example: make bench NAME=generate BENCH_ARGS="--runs 3"
 NAME ?=
 BENCH_ARGS ?=

@@ -31,6 +31,8 @@ from privacy_platform.warehouse.views import ensure_views
 # How long a release that waits for readers keeps new ones waiting, and how long it then lets them pass.
 LOCK_MOMENT = 0.5
 LOCK_PAUSE = 1.5
+# How often to look for a moment in which nothing is being released: a few milliseconds each.
+_MOMENTS = 3
 
 
 class WarehouseError(PrivacyPlatformError):
@@ -164,6 +166,8 @@ def conclude(
     """
     table = release.table
     if not all(check.passed for check in checks):
+        # Of rows that were released anew while they were read a check says nothing.
+        hold_all(connection, table, upstream or {})
         refuse(connection, table, run, publication.dataset, checks)
     if rows is None:
         rows = sum(count_rows(connection, STAGING, release.partition(partition)) for partition in filled)
@@ -206,39 +210,58 @@ def pin(connection: Connection, read: Mapping[Table, Sequence[Partition]]) -> di
     Tasks read at different times. That they all read one and the same release is known only if the relations they
     began with still stand in the end; see `conclude`.
     """
-    names = [f'"{t.zone}"."{partition_name(t, p)}"' for t, chosen in read.items() for p in chosen]
+    names = _pinned_names(read)
     rows = connection.execute(
         "SELECT name, to_regclass(name)::oid::bigint FROM unnest(%s::text[]) AS name", [names]
     ).fetchall()
     return {str(name): int(oid) for name, oid in rows if oid is not None}
 
 
-@contextmanager
-def one_moment(connection: Connection, sources: Sequence[Table]) -> Iterator[tuple[str, dict[str, int]]]:
-    """What stands at one moment, whatever is added or released meanwhile: a snapshot to read, and what was pinned.
+def _pinned_names(read: Mapping[Table, Sequence[Partition]]) -> list[str]:
+    return [f'"{t.zone}"."{partition_name(t, p)}"' for t, chosen in read.items() for p in chosen]
 
-    All partitions of the sources are pinned, and before: of what is swapped in after the snapshot only a part may be
-    seen, and were it pinned, nobody would notice.
+
+@dataclass(frozen=True)
+class Moment:
+    """What stands at one moment.
+
+    Attributes:
+        seen: the snapshot to read.
+        standing: the partitions of each table.
+        pinned: what stands for them, see `pin`.
     """
-    pinned = pin(connection, {source: partitions(connection, source) for source in sources})
-    connection.commit()
-    with snapshot() as seen:
-        yield seen, pinned
+
+    seen: str
+    standing: Mapping[Table, Sequence[Partition]]
+    pinned: Mapping[str, int]
+
+    def pins(self, read: Mapping[Table, Sequence[Partition]]) -> dict[str, int]:
+        """Of what is pinned, what is read."""
+        return {name: self.pinned[name] for name in _pinned_names(read)}
 
 
-def still_pinned(
-    connection: Connection, table: Table, pinned: Mapping[str, int], read: Mapping[Table, Sequence[Partition]]
-) -> dict[str, int]:
-    """Of what was pinned, what is about to be read for `table`.
+@contextmanager
+def one_moment(connection: Connection, table: Table, sources: Sequence[Table]) -> Iterator[Moment]:
+    """The moment at which the sources of `table` are to be read, whatever is added or released meanwhile.
+
+    Of what is swapped in after a snapshot only a part may be seen, and by then its name stands for it. So what is read
+    is named and pinned before, is still the same after, and is read by these names.
 
     Raises:
-        WarehouseError: other relations stand for it by now.
+        WarehouseError: something else stood for it each time.
     """
-    now = pin(connection, read)
-    changed = [name for name, oid in sorted(now.items()) if pinned.get(name) != oid]
-    if changed:
-        raise _released_anew(table, changed[0])
-    return now
+    for _ in range(_MOMENTS):
+        standing = {source: partitions(connection, source) for source in sources}
+        pinned = pin(connection, standing)
+        connection.commit()
+        with snapshot() as seen:
+            now = {source: partitions(connection, source) for source in sources}
+            same = now == standing and pin(connection, now) == pinned
+            connection.commit()
+            if same:
+                yield Moment(seen, standing, pinned)
+                return
+    raise WarehouseError(f"{table.qualified} was not published: what it is made from is being released. Try again.")
 
 
 def _take(connection: Connection, table: Table, pinned: Mapping[str, int]) -> None:
@@ -291,13 +314,10 @@ def hold_all(connection: Connection, table: Table, pinned: Mapping[str, int]) ->
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(relations))
         changed = [name for name, oid in standing().items() if oid != pinned[name]]
     if changed:
-        raise _released_anew(table, changed[0])
-
-
-def _released_anew(table: Table, name: str) -> WarehouseError:
-    return WarehouseError(
-        f"{table.qualified} was not published: {name} was released anew while it was read. Materialize it again."
-    )
+        raise WarehouseError(
+            f"{table.qualified} was not published: {changed[0]} was released anew while it was read. "
+            "Materialize it again."
+        )
 
 
 def refuse(

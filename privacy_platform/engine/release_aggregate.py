@@ -1,14 +1,16 @@
 """Releasing an exact aggregate: anonymized rows in, groups of enough people out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import polars as pl
+from psycopg import Connection
 from pyspark.sql import SparkSession
 
 from privacy_platform.engine.aggregate import ROWS, counted_figures, people_of
 from privacy_platform.engine.exact import exact_groups, necessary
 from privacy_platform.engine.gate import (
+    Moment,
     Publication,
     ReleaseReport,
     Run,
@@ -16,7 +18,6 @@ from privacy_platform.engine.gate import (
     conclude,
     one_moment,
     releasing,
-    still_pinned,
 )
 from privacy_platform.engine.release_private import PRIVATE_CHECKS, release_private
 from privacy_platform.engine.shares import require_upstream
@@ -27,7 +28,7 @@ from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
 from privacy_platform.policy.private import PEOPLE
-from privacy_platform.policy.tables import WHOLE, Column, ColumnType
+from privacy_platform.policy.tables import WHOLE, Column, ColumnType, Table
 from privacy_platform.warehouse.checks import (
     MINIMUM_GROUP_SIZE,
     ROW_COUNT_RECONCILED,
@@ -40,7 +41,7 @@ from privacy_platform.warehouse.checks import (
 )
 from privacy_platform.warehouse.connection import Role, connect
 from privacy_platform.warehouse.release import Release, indexing, open_staging
-from privacy_platform.warehouse.tables import count_lacking, partitions
+from privacy_platform.warehouse.tables import count_lacking, partition_name
 
 EXACT_CHECKS = (SCHEMA_MATCHES_POLICY, MINIMUM_GROUP_SIZE, ROW_COUNT_RECONCILED)
 
@@ -68,17 +69,15 @@ def release_aggregate(
     )
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
     # What streams in while the tasks read must be in all that they read, or in nothing of it.
-    with releasing(table) as connection, one_moment(connection, sources) as (seen, standing):
+    with releasing(table) as connection, one_moment(connection, table, sources) as moment:
         require_upstream(connection, table, sources)
         release = Release(table, (WHOLE,), hidden=hidden)
         open_staging(connection, release)
-        enter_snapshot(connection, seen)
-        read_of = {source: partitions(connection, source) for source in sources}
-        pinned = still_pinned(connection, table, standing, read_of)
-        needed = {sources[0]: necessary(policy, sources[0])}
-        counted = {s: count_lacking(connection, s.zone, s.name, needed.get(s, ())) for s in sources}
+        enter_snapshot(connection, moment.seen)
+        lacking = necessary(policy, sources[0])
+        counted = {s: _counted(connection, s, moment, lacking if s == sources[0] else ()) for s in sources}
         read, unread = {source: rows for source, (rows, _) in counted.items()}, counted[sources[0]][1]
-        groups = exact_groups(spark(), connection, policy, policies, read_of, seen=seen)
+        groups = exact_groups(spark(), connection, policy, policies, moment.standing, seen=moment.seen)
         connection.commit()
         statistics = Statistics(read=read[sources[0]], rows_without_dimension=unread)
         statistics.update(_stage(release, groups, policy))
@@ -119,8 +118,15 @@ def release_aggregate(
             filled=(WHOLE,),
             checks=checks,
             statistics=statistics,
-            upstream=pinned,
+            upstream=moment.pinned,
         )
+
+
+def _counted(connection: Connection, source: Table, moment: Moment, lacking: Sequence[str]) -> tuple[int, int]:
+    """The rows of a source's partitions, and of those the ones that lack a column."""
+    names = [partition_name(source, partition) for partition in moment.standing[source]]
+    counts = [count_lacking(connection, source.zone, name, lacking) for name in names]
+    return sum(rows for rows, _ in counts), sum(without for _, without in counts)
 
 
 def _reconciled(statistics: Statistics, published: int) -> CheckOutcome:

@@ -27,6 +27,7 @@ from pyspark.sql import SparkSession
 from privacy_platform.anonymization.dp.plan import Plan
 from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded_answers
 from privacy_platform.engine.gate import (
+    Moment,
     Publication,
     ReleaseReport,
     Run,
@@ -34,7 +35,6 @@ from privacy_platform.engine.gate import (
     conclude,
     one_moment,
     releasing,
-    still_pinned,
     unchanged,
 )
 from privacy_platform.engine.shares import Shares, require_upstream
@@ -69,7 +69,6 @@ from privacy_platform.warehouse.tables import (
     count_rows,
     expected_shape,
     partition_name,
-    partitions,
     standing_shape,
 )
 
@@ -118,21 +117,20 @@ def release_private(
     account, plan = _account(policy, policies), plan_of(policy)
     # What streams in while the tasks read must be in all that they read, or in nothing of it; and what is taken down
     # as read is of the same moment.
-    with releasing(table) as connection, one_moment(connection, sources) as (seen, standing):
+    with releasing(table) as connection, one_moment(connection, table, sources) as moment:
         require_upstream(connection, table, sources)
-        enter_snapshot(connection, seen)
-        work = _work(connection, policy, table, sources)
+        enter_snapshot(connection, moment.seen)
+        work = _work(connection, policy, table, moment)
         if not work.fresh and set(work.standing) == set(work.asked):
             return unchanged(connection, table, run, policy.aggregate, _standing_checks(connection, table, account))
         most = [Charge(period, plan.loss, work.asked[period]) for period in work.fresh]
         budget.check_before(connection, account, table.qualified, most)
-        read = {source: _read_partitions(connection, policy, source, work) for source in sources}
-        pinned = still_pinned(connection, table, standing, read)
+        read = {source: _read_partitions(policy, source, moment, work) for source in sources}
         counts = {
             source: sum(count_rows(connection, source.zone, partition_name(source, p)) for p in chosen)
             for source, chosen in read.items()
         }
-        shares = Shares(connection, policy, read, seen=seen)
+        shares = Shares(connection, policy, read, seen=moment.seen)
         connection.commit()
         release = Release(table, (WHOLE,))
         open_staging(connection, release)
@@ -184,7 +182,7 @@ def release_private(
             filled=(WHOLE,),
             checks=checks,
             statistics=statistics,
-            upstream=pinned,
+            upstream=moment.pins(read),
         )
 
 
@@ -208,29 +206,29 @@ def _daily(policy: AggregatePolicy, source: Table) -> bool:
     return policy.dimensions[policy.day_dimension].column == source.partition_column
 
 
-def _work(connection: Connection, policy: AggregatePolicy, table: Table, sources: Sequence[Table]) -> _Work:
+def _work(connection: Connection, policy: AggregatePolicy, table: Table, moment: Moment) -> _Work:
     """Which periods there are, and which of them do not stand."""
-    source = sources[0]
+    source = next(iter(moment.standing))
     if _daily(policy, source):
         # The joined table is no part of it: a day once released stands, however users are described since.
         released = audit.last_publications(connection, source.qualified)
         asked: dict[Period, str] = {
             day: _fingerprint(policy, {source.name: {str(day): released.get(Partition(day).suffix, 0)}})
-            for day in _days(connection, policy, source)
+            for day in _days(policy, moment.standing[source])
         }
     else:
-        inputs = {each.name: audit.last_publications(connection, each.qualified) for each in sources}
+        inputs = {each.name: audit.last_publications(connection, each.qualified) for each in moment.standing}
         asked = {None: _fingerprint(policy, inputs)}
     shaped = standing_shape(connection, table) == expected_shape(table)
     return _Work(asked, budget.standing(connection, table.qualified) if shaped else {})
 
 
-def _days(connection: Connection, policy: AggregatePolicy, source: Table) -> list[date]:
+def _days(policy: AggregatePolicy, standing: Sequence[Partition]) -> list[date]:
     """The days of the table: those that are known beforehand, or those that the source has."""
     known = policy.privacy.known.get(policy.day_dimension or "") if policy.privacy else None
     if isinstance(known, DateKeys):
         return [known.first + timedelta(days=n) for n in range((known.last - known.first).days + 1)]
-    return [p.day for p in partitions(connection, source) if p.day is not None]
+    return [p.day for p in standing if p.day is not None]
 
 
 def _fingerprint(policy: AggregatePolicy, inputs: Mapping[str, Mapping[str, int]]) -> str:
@@ -259,9 +257,9 @@ def _of_period(policy: AggregatePolicy, answers: pl.DataFrame, period: Period) -
     return answers if period is None else answers.filter(pl.col(policy.day_dimension or "") == period)
 
 
-def _read_partitions(connection: Connection, policy: AggregatePolicy, source: Table, work: _Work) -> list[Partition]:
+def _read_partitions(policy: AggregatePolicy, source: Table, moment: Moment, work: _Work) -> Sequence[Partition]:
     """What has to be read of a table: of a daily source the new days alone."""
-    standing = partitions(connection, source)
+    standing = moment.standing[source]
     if source.name != policy.source or not _daily(policy, source):
         return standing
     return [partition for partition in standing if partition.day in work.fresh]

@@ -111,8 +111,12 @@ class Shares:
 
         Files of dealt rows are removed: what else is to be made of them comes before.
         """
-        task = _Task(self.rows, compute)
-        return frame_stage(spark, self.made(spark), task) or [task.of_nobody()]
+        task, made = _Task(self.rows, compute), self.made(spark)
+        try:
+            return frame_stage(spark, made, task) or [task.of_nobody()]
+        finally:
+            for path in (path for share in made for path in share.paths):
+                remove(path)
 
     def _dealt(self, spark: SparkSession) -> "list[Share]":
         """The shares with the files that their rows lie in, in the order of the blocks these were read from.
@@ -150,7 +154,7 @@ class Share:
     @property
     def size(self) -> int:
         """Bytes of the files."""
-        return sum(path.stat().st_size for path in self.paths)
+        return sum(path.stat().st_size for path in self.paths if path.exists())
 
 
 @dataclass(frozen=True)

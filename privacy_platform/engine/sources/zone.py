@@ -20,6 +20,8 @@ _SPLIT_BYTES = 2**30
 _LEAST_BLOCKS = 1024
 # The subjects of a split lie in a task's memory. A row of the vault is about 160 bytes, so these are 600,000 of them.
 _SUBJECT_BYTES = 96 * 2**20
+# Far less than can be read within the time that a statement may take.
+_PASSED_BYTES = 2**34
 # A task that deals rows out has a file open for each share.
 _MOST_SHARES = 512
 SHARE = "__share"
@@ -133,9 +135,10 @@ def _share_of(token: str, shares: int) -> str:
 def zone_splits(
     connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
 ) -> list[ZoneSplit]:
-    """Splits of the given partitions, one a processor: for tasks that pass rows on and keep none."""
+    """Splits of the given partitions, one a processor or a few: for tasks that pass rows on and keep none."""
     relations = _relations(connection, table.zone, [partition_name(table, partition) for partition in partitions])
-    pieces = _pieces(sum(blocks for _, blocks in relations), parallelism)
+    blocks = sum(count for _, count in relations)
+    pieces = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _PASSED_BYTES))), parallelism)
     return [ZoneSplit(index, ranges) for index, ranges in enumerate(_cut(table.zone, relations, pieces))]
 
 

@@ -4,22 +4,28 @@ Every test module names its datasets differently, so that all share one warehous
 """
 
 import copy
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from psycopg import sql
+import pytest
+from psycopg import Connection, sql
 
+from privacy_platform.engine import gate
 from privacy_platform.engine.gate import ReleaseReport, Run
 from privacy_platform.engine.release_aggregate import release_aggregate
 from privacy_platform.engine.release_anonymized import release_anonymized
 from privacy_platform.engine.release_raw import release_raw
+from privacy_platform.engine.sources.zone import enter_snapshot
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy, DatasetPolicy
 from privacy_platform.policy.tables import WHOLE, Partition
@@ -194,6 +200,32 @@ class World:
             "SELECT action, outcome, details FROM governance.privacy_audit_log WHERE run_id = %s ORDER BY seq",
             self.runs[-1],
         )
+
+
+def release_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, when: str, release: Callable[[], object]
+) -> None:
+    """Release what an aggregate is made from while it begins to read.
+
+    That is around its first snapshot ("once"), around each ("always"), or when `module` enters one ("later").
+    """
+    take, enter = gate.snapshot, enter_snapshot
+    taken, most = itertools.count(), {"once": 1, "always": 9, "later": 0}[when]
+
+    @contextmanager
+    def snapshot() -> Iterator[str]:
+        with take() as seen:
+            if next(taken) < most:
+                release()
+            yield seen
+
+    def entered(connection: Connection, seen: str) -> None:
+        if when == "later":
+            release()
+        enter(connection, seen)
+
+    monkeypatch.setattr(gate, "snapshot", snapshot)
+    monkeypatch.setattr(module, "enter_snapshot", entered)
 
 
 def query(statement: str, *values: Any) -> list[tuple[Any, ...]]:

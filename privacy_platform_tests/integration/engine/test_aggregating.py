@@ -1,7 +1,5 @@
 """Aggregates equal what Polars computes from the same tables, and no group of few people is shown."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from privacy_platform.engine import gate, shares
+from privacy_platform.engine import release_aggregate as release_aggregate_module
+from privacy_platform.engine import shares
 from privacy_platform.engine.aggregate import people_of
 from privacy_platform.engine.exact import compared, necessary
 from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasing
@@ -27,12 +26,14 @@ from privacy_platform.warehouse.tables import partition_name, partitions
 from privacy_platform_tests.integration.engine.support import (
     World,
     days,
+    execute,
     exists,
     figures,
     frame,
     people_policy,
     person,
     query,
+    release_meanwhile,
     staging_is_empty,
     visit,
     visits_policy,
@@ -100,6 +101,8 @@ def _watch_dealing(monkeypatch: pytest.MonkeyPatch, *, lost: bool = False) -> li
 
     def dealt(self: Shares, spark: "SparkSession") -> list[Share]:
         found = deal(self, spark)
+        assert found == sorted(found, key=lambda share: -share.size)
+        assert found[0].size > found[-1].size
         for table, path in [(t, Path(p)) for share in found for t, files in share.files.items() for _, p in files if p]:
             assert path.exists()
             names.append(table.name)
@@ -394,25 +397,35 @@ def test_rows_released_anew_while_they_are_read_are_not_published(ready: World) 
             hold_all(connection, visits, pinned)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_release_swapped_in_around_the_snapshot_is_not_read_in_part(
-    ready: World, when: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("when", "remade", "refused"),
+    [
+        ("once", False, ""),
+        ("once", True, ""),
+        ("always", False, "is being released"),
+        ("later", False, "released anew while it was read"),
+        ("later", True, "released anew while it was read"),
+    ],
+)
+def test_what_is_released_when_reading_begins_is_read_whole_or_not_published(
+    ready: World, when: str, remade: bool, refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = gate.snapshot
+    def release() -> None:
+        if remade:
+            execute("DROP TABLE anonymized.anonymized_agg_visits CASCADE")
+        ready.anonymize(CALLS, MEMBERS, selected=days(3))
 
-    @contextmanager
-    def snapshot() -> Iterator[str]:
-        if when == "before":
-            ready.anonymize(CALLS, MEMBERS, selected=days(3))
-        with take() as seen:
-            if when == "after":
-                ready.anonymize(CALLS, MEMBERS, selected=days(3))
-            yield seen
-
-    monkeypatch.setattr(gate, "snapshot", snapshot)
-    with pytest.raises(WarehouseError, match="released anew while it was read"):
-        ready.aggregate(policy(f"visits_{when}"), CALLS, MEMBERS)
-    assert not exists(f"analytics.visits_{when}")
+    release_meanwhile(monkeypatch, release_aggregate_module, when, release)
+    name = f"visits_{when}_{remade}".lower()
+    if refused:
+        with pytest.raises(WarehouseError, match=refused):
+            ready.aggregate(policy(name), CALLS, MEMBERS)
+        assert not exists(f"analytics.{name}")
+    else:
+        report = ready.aggregate(policy(name), CALLS, MEMBERS)
+        assert report.statistics["read"] == 400
+        assert all(check.passed for check in report.checks)
+    assert staging_is_empty()
 
 
 def test_an_aggregate_without_its_tables_names_them(ready: World) -> None:
