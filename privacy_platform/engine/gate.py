@@ -250,18 +250,20 @@ def one_moment(connection: Connection, table: Table, sources: Sequence[Table]) -
     Raises:
         WarehouseError: something else stood for it each time.
     """
-    for _ in range(_MOMENTS):
-        standing = {source: partitions(connection, source) for source in sources}
-        pinned = pin(connection, standing)
+
+    def standing() -> tuple[dict[Table, list[Partition]], dict[str, int]]:
+        found = {source: partitions(connection, source) for source in sources}
+        pinned = pin(connection, found)
         connection.commit()
+        return found, pinned
+
+    for _ in range(_MOMENTS):
+        before = standing()
         with snapshot() as seen:
-            now = {source: partitions(connection, source) for source in sources}
-            same = now == standing and pin(connection, now) == pinned
-            connection.commit()
-            if same:
-                yield Moment(seen, standing, pinned)
+            if standing() == before:
+                yield Moment(seen, *before)
                 return
-    raise WarehouseError(f"{table.qualified} was not published: what it is made from is being released. Try again.")
+    raise WarehouseError(f"What {table.qualified} is made from is being released over and over: try again.")
 
 
 def _take(connection: Connection, table: Table, pinned: Mapping[str, int]) -> None:

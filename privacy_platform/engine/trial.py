@@ -18,8 +18,9 @@ from pyspark.sql import SparkSession
 from privacy_platform.anonymization.dp.utility import MeasureUtility, compare
 from privacy_platform.engine.bounding import ALL_ROWS, COMPLETE, ROWS, bounded_answers
 from privacy_platform.engine.exact import exact_groups
+from privacy_platform.engine.gate import one_moment
 from privacy_platform.engine.shares import Read, Shares, require_upstream
-from privacy_platform.engine.sources.zone import enter_snapshot, snapshot
+from privacy_platform.engine.sources.zone import enter_snapshot
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.figures import figures, private_answers
 from privacy_platform.policy.load import PolicySet
@@ -123,10 +124,10 @@ def _moment(connection: Connection, policy: AggregatePolicy, policies: PolicySet
     """The tables the aggregate is made from, as of one moment: that of the connection's transaction, too."""
     table = aggregate_table(policy, policies)
     sources = [anonymized_table(policies.anonymized_tables[name]) for name in table.upstream]
-    with snapshot() as seen:
-        enter_snapshot(connection, seen)
+    with one_moment(connection, table, sources) as moment:
+        enter_snapshot(connection, moment.seen)
         require_upstream(connection, table, sources)
-        yield {source: partitions(connection, source) for source in sources}, seen
+        yield moment.standing, moment.seen
 
 
 def _landed(connection: Connection, policy: AggregatePolicy, policies: PolicySet) -> list[date] | None:

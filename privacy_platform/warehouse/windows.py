@@ -20,7 +20,7 @@ Between = tuple[datetime | None, datetime | None]
 """A stretch of time, from the first to before the second; open where there is none."""
 # All windows are counted from here.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH = sql.SQL("timestamptz '1970-01-01 00:00:00+00'")
+_EPOCH = sql.Literal(_FIRST)
 
 
 def stage_windows(

@@ -136,17 +136,17 @@ def zone_splits(
     connection: Connection, table: Table, partitions: Sequence[Partition], *, parallelism: int
 ) -> list[ZoneSplit]:
     """Splits of the given partitions, one a processor or a few: for tasks that pass rows on and keep none."""
-    relations = _relations(connection, table.zone, [partition_name(table, partition) for partition in partitions])
-    blocks = sum(count for _, count in relations)
-    pieces = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _PASSED_BYTES))), parallelism)
-    return [ZoneSplit(index, ranges) for index, ranges in enumerate(_cut(table.zone, relations, pieces))]
+    names = [partition_name(table, partition) for partition in partitions]
+    return relation_splits(connection, table.zone, names, parallelism=parallelism, most=_PASSED_BYTES)
 
 
-def relation_splits(connection: Connection, schema: str, names: Sequence[str], *, parallelism: int) -> list[ZoneSplit]:
-    """Splits of the given relations: one task a processor, as each hashes the tables it joins; more when large."""
+def relation_splits(
+    connection: Connection, schema: str, names: Sequence[str], *, parallelism: int, most: int = _SPLIT_BYTES
+) -> list[ZoneSplit]:
+    """Splits of the given relations: one a processor, as each hashes the tables it joins, or more of `most` bytes."""
     relations = _relations(connection, schema, names)
     blocks = sum(count for _, count in relations)
-    pieces = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // _SPLIT_BYTES))), parallelism)
+    pieces = _even(_pieces(blocks, max(parallelism, -(-blocks * _BLOCK // most))), parallelism)
     return [ZoneSplit(index, ranges) for index, ranges in enumerate(_cut(schema, relations, pieces))]
 
 

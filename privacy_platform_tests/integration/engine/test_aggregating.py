@@ -15,6 +15,7 @@ from privacy_platform.engine.gate import WarehouseError, hold_all, pin, releasin
 from privacy_platform.engine.release_anonymized import UpstreamMissingError
 from privacy_platform.engine.shares import Share, Shares
 from privacy_platform.engine.sources import zone
+from privacy_platform.engine.stage import StageError
 from privacy_platform.policy.compile import aggregate_table, anonymized_table
 from privacy_platform.policy.load import PolicySet
 from privacy_platform.policy.model import AggregatePolicy
@@ -94,24 +95,25 @@ def ready(world: World) -> World:
     return world
 
 
-def _watch_dealing(monkeypatch: pytest.MonkeyPatch, *, lost: bool = False) -> list[str]:
-    """Have rows dealt out into files, and return the tables of the files; lost they are gone, as after a retry."""
+def _watch_dealing(monkeypatch: pytest.MonkeyPatch, *, lost: bool = False) -> list[tuple[str, Path]]:
+    """Have rows dealt out into files, and return these with their tables; lost they are gone before they are read."""
     monkeypatch.setattr(shares, "_DEALT_BYTES", 1)
-    deal, names = Shares._dealt, list[str]()
+    deal, files = Shares._dealt, list[tuple[str, Path]]()
 
     def dealt(self: Shares, spark: "SparkSession") -> list[Share]:
         found = deal(self, spark)
         assert found == sorted(found, key=lambda share: -share.size)
         assert found[0].size > found[-1].size
-        for table, path in [(t, Path(p)) for share in found for t, files in share.files.items() for _, p in files if p]:
+        for share in found:
+            files.extend((table.name, Path(path)) for table, of in share.files.items() for _, path in of if path)
+        for _, path in files:
             assert path.exists()
-            names.append(table.name)
             if lost:
                 path.unlink()
         return found
 
     monkeypatch.setattr(Shares, "_dealt", dealt)
-    return names
+    return files
 
 
 def _length() -> pl.Expr:
@@ -176,7 +178,9 @@ def test_figures_are_those_of_a_brute_force_computation(
     monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
     name = f"visits_min_{minimum}_{processors}_{files}"
     report = ready.aggregate(policy(name, minimum_group_size=minimum), CALLS, MEMBERS)
-    assert set(dealt) == ({"anonymized_agg_visits", "anonymized_agg_people"} if files != "none" else set())
+    tables = {"anonymized_agg_visits", "anonymized_agg_people"}
+    assert {table for table, _ in dealt} == (tables if files != "none" else set())
+    assert not any(path.exists() for _, path in dealt)
     expected, everything = brute_force(minimum), brute_force(0)
     found = frame(f"analytics.{name}")
     keys = ["day", "page", "region"]
@@ -201,6 +205,23 @@ def test_figures_are_those_of_a_brute_force_computation(
     assert staging_is_empty()
 
 
+def test_dealt_rows_do_not_stay_when_what_is_made_of_them_fails(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    dealt, stage = _watch_dealing(monkeypatch), shares.frame_stage
+
+    def failing(*args: Any) -> list[pl.DataFrame]:
+        if dealt:
+            raise StageError("a task failed")
+        return stage(*args)
+
+    monkeypatch.setattr(shares, "frame_stage", failing)
+    monkeypatch.setattr(zone, "_LEAST_BLOCKS", 1)
+    measures = {"visits": {"kind": "count", "comment": "c"}}
+    with pytest.raises(StageError):
+        ready.aggregate(policy("visits_failed", measures=measures), CALLS, MEMBERS)
+    assert dealt
+    assert not any(path.exists() for _, path in dealt)
+
+
 def test_more_pieces_than_processors_keep_all_of_these_at_work_to_the_end(
     ready: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,10 +230,9 @@ def test_more_pieces_than_processors_keep_all_of_these_at_work_to_the_end(
     [(size,)] = query(
         "SELECT sum(pg_relation_size(relid))::bigint FROM pg_partition_tree(%s) WHERE isleaf", source.qualified
     )
-    monkeypatch.setattr(zone, "_SPLIT_BYTES", size // 5)
     with releasing(source) as connection:
         names = [partition_name(source, partition) for partition in partitions(connection, source)]
-        splits = zone.relation_splits(connection, source.zone, names, parallelism=4)
+        splits = zone.relation_splits(connection, source.zone, names, parallelism=4, most=size // 5)
     assert [split.index for split in splits] == list(range(8))
 
 
@@ -262,7 +282,7 @@ def test_rows_without_a_required_dimension_are_counted_and_not_read(
     pages = policy(f"visits_pages_{processors}", derive={}, **changes)
     assert necessary(pages, anonymized_table(CALLS)) == ("page",)
     report = ready.aggregate(pages, CALLS)
-    assert set(dealt) == ({"anonymized_agg_visits"} if files else set())
+    assert {table for table, _ in dealt} == ({"anonymized_agg_visits"} if files else set())
     visits = frame("anonymized.anonymized_agg_visits")
     price = pl.col("price")
     expected = visits.drop_nulls("page").group_by("page").agg(
